@@ -21,7 +21,7 @@ from hpbandster_lite.agent.conversation import Conversation
 from hpbandster_lite.agent.departure import Departure
 from hpbandster_lite.agent.held_evaluations import HeldEvaluations
 from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
-from hpbandster_lite.agent.master_link import Connect, Rendezvous
+from hpbandster_lite.agent.master_link import Connect, MasterFinder
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.agent.own_disk import OwnDisk
@@ -96,7 +96,7 @@ def run_agent(
         )
 
     try:
-        return _run(options, connect or Rendezvous(options), start_trainer, is_alone=is_alone)
+        return _run(options, connect or MasterFinder(options), start_trainer, is_alone=is_alone)
     finally:
         if orphan_guard is not None:
             orphan_guard.dismiss()

@@ -65,7 +65,7 @@ Connect = Callable[[Hello, int], Caller]
 """Makes a client of the master from the agent's greeting and the newest epoch that it has seen."""
 
 
-class Rendezvous:
+class MasterFinder:
     """Finds the master by its endpoint in the run directory, or at the name server.
 
     Where both are given they are tried in turn, so that a stale entry in one does not hide the other.

@@ -39,8 +39,6 @@ TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of standard output that a user can do something about."""
-
-
 _ABOUT_INITIAL = "initial: "
 """Begins an error about the configurations of an option; the rest has names and values of the user's space."""
 

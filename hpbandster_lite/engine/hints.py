@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpbandster_lite.records import FailureKind, Plain
+from hpbandster_lite.records import NOTES, FailureKind, Plain
 
-NOTES = "notes"
-"""Under this name, what an evaluation returned beside its loss has the notes of its trainer."""
 ENOUGH_PAIRS = 3
 """Fewer configurations at two budgets give no hint."""
 MOST_RATIOS = 25

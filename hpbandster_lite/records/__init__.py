@@ -102,6 +102,10 @@ class Failure:
     misses: str | None = None
 
 
+NOTES = "notes"
+"""Under this name, ``info`` of an outcome has what the trainer noted about the evaluation."""
+
+
 class CurvePoint(NamedTuple):
     """One point of a learning curve as reported by ``trial.report``."""
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hpbandster_lite.engine.hints import NOTES, Growth, Noted
+from hpbandster_lite.engine.hints import Growth, Noted
 from hpbandster_lite.engine.status import about_model, hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow, lost_note
 from hpbandster_lite.journal import SourceEdit as JournalEdit
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status, in_users_sign
-from hpbandster_lite.records import FailureKind, SearchSettings
+from hpbandster_lite.records import NOTES, FailureKind, SearchSettings
 from hpbandster_lite.rundir import RunDirectory, why_no_answer
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.search_file import how_to_continue
 
 FIRST_PROMOTIONS = 1_000
 """Promotions that are read first: in a long search they settle the hints, and all of them take a second to read."""
-
-
 FIRST_OUTCOMES = 1_000
 """Outcomes that are searched for notes: an objective that leads to notes does so from the beginning."""
 

@@ -17,13 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine.hints import NOTES
 from hpbandster_lite.hyperband.direction import turned, word_for
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, note, noted, number
 from hpbandster_lite.process.forks import ForksEndHere
-from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain, users_values
+from hpbandster_lite.records import NOTES, CurvePoint, Failure, FailureKind, Plain, users_values
 from hpbandster_lite.trainer.exceptions import one_line
 from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder

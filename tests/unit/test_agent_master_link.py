@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent.master_link import Link, Rendezvous
+from hpbandster_lite.agent.master_link import Link, MasterFinder
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import (
     InvariantBroken,
@@ -241,12 +241,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     return directory
 
 
-def rendezvous(run: RunDirectory | None, **changed: Any) -> Rendezvous:
-    return Rendezvous(AgentOptions(problem="digits", run_dir=None if run is None else str(run.path), **changed))
+def finder(run: RunDirectory | None, **changed: Any) -> MasterFinder:
+    return MasterFinder(AgentOptions(problem="digits", run_dir=None if run is None else str(run.path), **changed))
 
 
 def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory) -> None:
-    find = rendezvous(run)
+    find = finder(run)
     with pytest.raises(MasterUnreachable, match=r"no master serves .*; start one: hpbandster-lite master"):
         find(None, 0)
     run.write_endpoint(ENDPOINT)
@@ -259,7 +259,7 @@ def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> N
     run.write_endpoint(ENDPOINT)
     words = r"belongs to an older master \(epoch 4\) than the last one \(epoch 5\); .* start it again with --restored"
     with pytest.raises(MasterUnreachable, match=words):
-        rendezvous(run)(None, 5)
+        finder(run)(None, 5)
 
 
 def test_a_name_server_is_asked_in_turn_with_the_run_directory(
@@ -281,7 +281,7 @@ def test_a_name_server_is_asked_in_turn_with_the_run_directory(
             assert name == run_name("r1")
             return Endpoint("node3", 4712, "master")
 
-    find = rendezvous(run, nameserver=("node2", 9090), run_id="r1")
+    find = finder(run, nameserver=("node2", 9090), run_id="r1")
     monkeypatch.setattr("hpbandster_lite.agent.master_link.NameServerClient", Names)
     assert find(None, 0).address == "node3:4712"
     run.write_endpoint(ENDPOINT)
@@ -289,12 +289,12 @@ def test_a_name_server_is_asked_in_turn_with_the_run_directory(
 
 
 def test_a_run_directory_tells_which_run_to_look_up(run: RunDirectory) -> None:
-    find = rendezvous(run, nameserver=("node2", 9090))
+    find = finder(run, nameserver=("node2", 9090))
     with pytest.raises(MasterUnreachable, match="give --run-id"):
         find.run_id()
     run.write_endpoint(ENDPOINT)
     assert find.run_id() == "r1"
-    assert rendezvous(run, nameserver=("node2", 9090), run_id="r2").run_id() == "r2"
+    assert finder(run, nameserver=("node2", 9090), run_id="r2").run_id() == "r2"
 
 
 def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
@@ -303,18 +303,18 @@ def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
     key = tmp_path / "copied.key"
     key.write_text("k" * 32 + "\n")
     key.chmod(0o600)
-    assert rendezvous(run, key=str(key)).key() == b"k" * 32
-    assert rendezvous(run).key() == run.read_key()
-    alone = rendezvous(None, nameserver=("node2", 9090), run_id="r1")
+    assert finder(run, key=str(key)).key() == b"k" * 32
+    assert finder(run).key() == run.read_key()
+    alone = finder(None, nameserver=("node2", 9090), run_id="r1")
     assert alone.key() is None
     monkeypatch.setenv("HPBANDSTER_LITE_KEY", "e" * 32)
     monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER_KEY", "n" * 32)
     assert (alone.key(), alone.nameserver_key()) == (b"e" * 32, b"n" * 32)
-    named = rendezvous(None, nameserver=("node2", 9090), run_id="r1", nameserver_key=str(key))
+    named = finder(None, nameserver=("node2", 9090), run_id="r1", nameserver_key=str(key))
     assert named.nameserver_key() == b"k" * 32
 
 
 def test_a_key_file_that_cannot_be_read_is_named(run: RunDirectory, tmp_path: Path) -> None:
     run.write_endpoint(ENDPOINT)
     with pytest.raises(RunDirectoryError, match=r"cannot read the key .*lost\.key"):
-        rendezvous(run, key=str(tmp_path / "lost.key"))(None, 0)
+        finder(run, key=str(tmp_path / "lost.key"))(None, 0)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import api
-from hpbandster_lite.agent.master_link import FIRST_CONTACT_S, Link, Rendezvous
+from hpbandster_lite.agent.master_link import FIRST_CONTACT_S, Link, MasterFinder
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import Held, PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.launch import local_search, supervisor
@@ -354,7 +354,7 @@ def test_an_agent_whose_launcher_starts_the_master_does_not_ask_the_user_to_star
     caplog.set_level(logging.INFO)
     options = AgentOptions(problem="counting_ones", run_dir=str(tmp_path), has_own_master=has_own_master)
     hello = Hello(agent="a", worker="w", host="h", pid=1, problem="p", source_hash="")
-    link = Link(Rendezvous(options), hello, 0.0, has_own_master=has_own_master)
+    link = Link(MasterFinder(options), hello, 0.0, has_own_master=has_own_master)
     while link.next_try_at < FIRST_CONTACT_S:
         assert link.call(SourceRequest(), clock=lambda: link.next_try_at) is None
     assert logged in caplog.text

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.agent.master_link import Rendezvous
+from hpbandster_lite.agent.master_link import MasterFinder
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.cli.options import find_run, takes_options
 from hpbandster_lite.errors import MasterUnreachable, UsageError
@@ -60,7 +60,7 @@ def ping(
         if way.key is None and KEY_VARIABLE not in os.environ:
             raise UsageError(f"--run-id {way.run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
         options = AgentOptions(problem="", **in_common(AgentOptions, way))
-        _ask_master(Rendezvous(options)(None, 0), limit_s)
+        _ask_master(MasterFinder(options)(None, 0), limit_s)
 
 
 def ping_run(directory: RunDirectory, limit_s: float) -> None:
