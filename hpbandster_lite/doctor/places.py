@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -85,12 +85,12 @@ def run(path: Path) -> dict[str, Plain]:
             header = journal.read(100)
     except OSError as error:
         return {"journal": None, "why": str(error)}
-    endpoint = directory.read_endpoint() or {}
+    endpoint: Mapping[str, Plain] | None = directory.read_endpoint()
     return {
         "journal": os.stat(directory.journal).st_size,  # noqa: PTH116 (follows the line above)
         "schema": int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4], "big") if len(header) == 100 else None,
         "served": directory.is_served(),
-        "endpoint": {name: endpoint.get(name) for name in ("host", "port", "pid", "epoch")} if endpoint else None,
+        "endpoint": None if endpoint is None else {name: endpoint[name] for name in ("host", "port", "pid", "epoch")},
     }
 
 

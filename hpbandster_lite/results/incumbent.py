@@ -10,11 +10,12 @@ import json
 import logging
 import os
 from contextlib import suppress
+from typing import TypedDict, cast
 
 from hpbandster_lite.errors import JournalError
 from hpbandster_lite.hyperband.direction import turned
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.records import Plain
+from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.results.journal_status import incumbent_from_journal
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 
@@ -25,7 +26,24 @@ _IDENTITY = ("run_id", "config_id", "rung", "values", "loss")
 log = logging.getLogger(__name__)
 
 
-def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
+class SavedIncumbent(TypedDict):
+    """The content of the file: ``loss`` as the objective returned it; ``test``, if this very model was tested."""
+
+    run_id: str
+    problem: str
+    config_id: list[int]
+    rung: int
+    values: dict[str, Value]
+    budget: float
+    unit: str
+    loss: float
+    maximize: bool
+    info: dict[str, Plain]
+    directory: str | None
+    test: dict[str, Plain] | None
+
+
+def read_incumbent(directory: RunDirectory) -> SavedIncumbent | None:
     """The content of the file; ``None`` before the first search there has ended, and of what no search wrote."""
     try:
         content: Plain = json.loads((directory.path / FILE_NAME).read_bytes())
@@ -33,10 +51,10 @@ def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
         # Also a directory of this name, or a file of another user.
         return None
     is_ours = isinstance(content, dict) and set(_IDENTITY) <= content.keys()
-    return content if is_ours else None
+    return cast(SavedIncumbent, content) if is_ours else None
 
 
-def write_incumbent(directory: RunDirectory, incumbent: dict[str, Plain]) -> None:
+def write_incumbent(directory: RunDirectory, incumbent: SavedIncumbent) -> None:
     """Replace the file, unless no search wrote it, or it has this content."""
     if _text_of(read_incumbent(directory)) == _text_of(incumbent):
         return
@@ -76,22 +94,20 @@ def refresh_incumbent(directory: RunDirectory, *, create: bool = False) -> None:
             file.unlink(missing_ok=True)
 
 
-def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
+def current_incumbent(directory: RunDirectory) -> SavedIncumbent | None:
     """The incumbent as it is in the journal now.
 
     Returns
     -------
-    dict or None
-        ``run_id``, ``problem``, ``config_id``, ``rung``, ``values``, ``budget``, ``unit``, ``loss`` (as the objective
-        returned it, also with ``maximize``), ``maximize``, ``info``, ``directory`` and ``test`` (test figures, if this
-        very model was tested, else None); None before any loss.
+    SavedIncumbent or None
+        With the test figures of the file, if they are of this very model; None before any loss.
     """
     reader = JournalReader(directory.journal)
     with reader.group():
         settings, best = reader.settings(), incumbent_from_journal(reader)
     if best is None:
         return None
-    incumbent: dict[str, Plain] = {
+    incumbent: SavedIncumbent = {
         "run_id": settings.run_id,
         "problem": settings.problem.name,
         "config_id": list(best.config_id),
@@ -103,14 +119,20 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
         "maximize": settings.maximize,
         "info": dict(best.info),
         "directory": best.directory,
+        "test": None,
     }
     saved = read_incumbent(directory)
-    is_saved = saved is not None and all(saved[name] == incumbent[name] for name in _IDENTITY)
-    test = saved.get("test") if saved is not None and is_saved else None
-    return {**incumbent, "test": test if isinstance(test, dict) else None}
+    if saved is not None and _identity_of(saved) == _identity_of(incumbent):
+        test = saved.get("test")
+        incumbent["test"] = test if isinstance(test, dict) else None
+    return incumbent
 
 
-def _text_of(incumbent: dict[str, Plain] | None) -> str:
+def _identity_of(incumbent: SavedIncumbent) -> tuple[Plain, ...]:
+    return tuple(value for name, value in sorted(incumbent.items()) if name in _IDENTITY)
+
+
+def _text_of(incumbent: SavedIncumbent | None) -> str:
     return json.dumps(incumbent, sort_keys=True)
 
 

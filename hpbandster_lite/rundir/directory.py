@@ -254,7 +254,7 @@ class RunDirectory:
         """Write the master's endpoint: :func:`~hpbandster_lite.rundir.endpoint.write_endpoint`."""
         endpoints.write_endpoint(self.endpoint_file, endpoint)
 
-    def read_endpoint(self) -> dict[str, Plain] | None:
+    def read_endpoint(self) -> endpoints.EndpointFile | None:
         """The endpoint of the last master: :func:`~hpbandster_lite.rundir.endpoint.read_endpoint`."""
         return endpoints.read_endpoint(self.endpoint_file)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict, cast
 
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.records import Plain
@@ -25,6 +26,22 @@ _ENDPOINT_FIELDS: Mapping[str, type] = {
     "object": str,
     "pid": int,
 }
+
+
+class _EveryEndpoint(TypedDict):
+    protocol: int
+    run_id: str
+    epoch: int
+    host: str
+    port: int
+    object: str
+    pid: int
+
+
+class EndpointFile(_EveryEndpoint, total=False):
+    """The content of the file; :func:`hosts_of` gives the hosts at which to call."""
+
+    addresses: list[str]
 
 
 def write_endpoint(file: Path, endpoint: Mapping[str, Plain]) -> None:
@@ -46,7 +63,7 @@ def write_endpoint(file: Path, endpoint: Mapping[str, Plain]) -> None:
     write_atomically(file, json.dumps(endpoint, indent=1) + "\n")
 
 
-def read_endpoint(file: Path) -> dict[str, Plain] | None:
+def read_endpoint(file: Path) -> EndpointFile | None:
     """The endpoint of the last master, which may have ended; ``None`` if there is no file.
 
     Raises
@@ -67,7 +84,7 @@ def read_endpoint(file: Path) -> dict[str, Plain] | None:
             f"{file} is not the endpoint of a master; delete it; a master that serves writes it again within "
             "seconds, else start one"
         )
-    return endpoint
+    return cast(EndpointFile, endpoint)
 
 
 def remove_endpoint(file: Path, epoch: int, pid: int | None = None) -> None:

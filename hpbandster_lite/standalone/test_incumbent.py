@@ -15,8 +15,8 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.randomness import training_seed
-from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription, SearchSettings
-from hpbandster_lite.results.incumbent import current_incumbent, write_incumbent
+from hpbandster_lite.records import ConfigId, EvaluationId, ProblemDescription, SearchSettings
+from hpbandster_lite.results.incumbent import SavedIncumbent, current_incumbent, write_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.standalone.trainer import OrderEnd, StandaloneTrainer
 from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
@@ -28,7 +28,7 @@ def save_tested_incumbent(
     note: Callable[[str], None],
     problem: Problem | None = None,
     arguments: Sequence[str] = (),
-) -> dict[str, Plain] | None:
+) -> SavedIncumbent | None:
     """Write the incumbent to its file, tested if the problem has a ``test`` and this model was not tested before.
 
     Parameters
@@ -46,7 +46,7 @@ def save_tested_incumbent(
 
     Returns
     -------
-    dict or None
+    SavedIncumbent or None
         As :func:`~hpbandster_lite.results.incumbent.current_incumbent`.
     """
     incumbent = current_incumbent(directory)
@@ -72,7 +72,7 @@ def save_tested_incumbent(
     return incumbent
 
 
-def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: SearchSettings) -> TrainerOrder:
+def _order(directory: RunDirectory, incumbent: SavedIncumbent, settings: SearchSettings) -> TrainerOrder:
     evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
     return TrainerOrder(
         evaluation=evaluation,

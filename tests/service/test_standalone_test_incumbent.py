@@ -66,6 +66,7 @@ def test_the_incumbent_s_own_model_is_tested_once_when_the_search_is_over(
     assert (tuple(kept["config_id"]), kept["rung"], kept["loss"]) == (best["config_id"], best["rung"], best["loss"])
     assert (kept["budget"], kept["unit"], kept["problem"]) == (9.0, "steps", search.problem.stem)
     assert kept["values"].keys() == {"x", "n"}
+    assert kept["directory"] is not None
     assert models_tested(search) == [str((search.directory.path / kept["directory"]).resolve())]
     assert kept["test"] == {"steps": 9}
 

@@ -12,8 +12,13 @@ import pytest
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import hold_run_directory
-from hpbandster_lite.records import Plain
-from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent, refresh_incumbent, write_incumbent
+from hpbandster_lite.results.incumbent import (
+    FILE_NAME,
+    SavedIncumbent,
+    current_incumbent,
+    refresh_incumbent,
+    write_incumbent,
+)
 from hpbandster_lite.rundir import RunDirectory
 from tests.recorded.runs import recorded_run
 
@@ -28,7 +33,7 @@ def file_of(run: RunDirectory) -> Path:
     return run.path / FILE_NAME
 
 
-def incumbent_of(run: RunDirectory) -> dict[str, Plain]:
+def incumbent_of(run: RunDirectory) -> SavedIncumbent:
     incumbent = current_incumbent(run)
     assert incumbent is not None
     return incumbent

@@ -23,9 +23,9 @@ def best(run: Run, as_json: AsJson = False) -> None:
     """
     directory = directory_of_a_search(run)
     if as_json:
-        incumbent = current_incumbent(directory)
+        incumbent, trained = current_incumbent(directory), {}
         if incumbent is not None:
-            incumbent = {**trained_plain(trained_in(directory, ConfigId(*incumbent["config_id"]))), **incumbent}
-        typer.echo(json.dumps(incumbent, indent=2))
+            trained = trained_plain(trained_in(directory, ConfigId(*incumbent["config_id"])))
+        typer.echo(json.dumps(None if incumbent is None else {**trained, **incumbent}, indent=2))
     else:
         print_incumbent(console(), directory)
