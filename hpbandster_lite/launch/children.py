@@ -112,8 +112,12 @@ class Child:
 
     @property
     def end_descriptor(self) -> int | None:
-        """A descriptor that becomes readable when it ends; None if it has ended, or the kernel has none."""
-        return self._end_descriptor if self.alive else None
+        """A descriptor that becomes readable when it ends; None once its end was noticed, or if the kernel has none."""
+        return self._end_descriptor if self._running.returncode is None else None
+
+    def has_just_ended(self) -> bool:
+        """Whether it has ended and nothing has noticed it yet; from now on its end is noticed."""
+        return self._running.returncode is None and not self.alive
 
     @property
     def is_stopped(self) -> bool:
@@ -307,6 +311,10 @@ class AgentThread:
         """Whether it runs."""
         return self._thread.is_alive()
 
+    def has_just_ended(self) -> bool:
+        """False: nothing waits for the end of a thread."""
+        return False
+
     def end(self, request: bytes) -> None:
         """Ask it to end."""
         # It may have ended meanwhile.
@@ -348,7 +356,13 @@ def _end_descriptor(pid: int) -> int | None:
 
 
 def wait_for_end(children: Iterable[Child | AgentThread], limit_s: float, *others: int) -> None:
-    """Wait until one of the children ends, or another descriptor becomes readable, or the time has passed."""
+    """Wait until one of the children ends, or another descriptor becomes readable, or the time has passed.
+
+    An end that nothing has noticed yet counts, an earlier one does not.
+    """
+    children = list(children)
+    if [child for child in children if child.has_just_ended()]:
+        return
     waiting = select.poll()
     for descriptor in (*(child.end_descriptor for child in children), *others):
         if descriptor is not None:

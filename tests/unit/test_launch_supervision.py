@@ -146,6 +146,20 @@ def test_a_launcher_notices_the_end_of_a_child_and_news_at_once_and_leaves_no_de
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_a_launcher_notices_a_child_that_ended_before_it_waits_and_only_once() -> None:
+    child = Child("child", "any", lifeline=0)
+    child._command = ("true",)  # type: ignore[assignment]  # in the place of Python
+    child.start()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    began = time.monotonic()
+    wait_for_end([child], 30.0)
+    assert time.monotonic() - began < 25.0
+    began = time.monotonic()
+    wait_for_end([child], 0.05)
+    assert time.monotonic() - began >= 0.04
+    child.kill()
+
+
 @pytest.mark.parametrize("grace_s", [None, 300.0])
 def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
     grace_s: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
