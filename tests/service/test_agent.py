@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -151,8 +152,11 @@ def test_an_agent_imports_neither_the_problem_nor_what_only_problems_and_masters
 
 
 def lose(*numbers: int) -> Callable[[str, Any, int], None]:
+    """A hook that loses these exchanges; a heartbeat, which a slow machine makes in between, is no exchange."""
+    counted = itertools.count(1)
+
     def hook(method: str, message: Any, number: int) -> None:
-        if number in numbers:
+        if method == "exchange" and next(counted) in numbers:
             unreachable()
 
     return hook
@@ -186,8 +190,12 @@ def test_a_result_is_delivered_to_the_master_that_takes_over(tmp_path: Path) -> 
 def test_a_master_that_was_replaced_is_not_believed(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok", "ok"), epoch=5)
 
+    counted = itertools.count(1)
+
     def revive_the_old_one(method: str, message: Any, number: int) -> None:
-        master.epoch = 4 if number in (2, 3) else 5
+        # Of exchanges alone: a slow machine makes a heartbeat in between.
+        is_old = method == "exchange" and next(counted) in (2, 3)
+        master.epoch = 4 if is_old else 5
 
     master.before = revive_the_old_one
     assert run_agent(options(tmp_path), connect=master.connect) == 0
