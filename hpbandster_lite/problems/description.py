@@ -21,10 +21,10 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
 from hpbandster_lite.problems.interface import Problem, defaults_of
 from hpbandster_lite.problems.opened_files import OpenedFiles
-from hpbandster_lite.problems.options import canonical, described_options, target_of
+from hpbandster_lite.problems.options import canonical, described_options, target_of, with_options
 from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
 from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
-from hpbandster_lite.problems.shipped_data import MissingData, missing_data, notes_of
+from hpbandster_lite.problems.shipped_data import MissingData, chosen_at_the_beginning, missing_data, notes_of
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
 from hpbandster_lite.process.forks import ForksEndHere
@@ -154,6 +154,10 @@ def answer_for(question: Plain, on_progress: Callable[[str], object]) -> str:
     opened = OpenedFiles()
     with script_arguments(reference, question["arguments"]) as arguments:
         problem = load(reference)
+        chosen = chosen_at_the_beginning(problem) if question["begins"] else {}
+        if chosen:
+            reference = with_options(reference, chosen)
+            problem = load(reference)
     if question["is_source_alone"]:
         source = source_of(problem, module_of(reference), opened=opened, path_before=path_before)
         return wire.encode(wire.to_message(_with_arguments(source, arguments)))
@@ -187,6 +191,7 @@ def describe_in_child(
     arguments: Sequence[str] = (),
     limit_s: float = DESCRIBE_LIMIT_S,
     meanwhile: Callable[[], object] | None = None,
+    begins: bool = False,
 ) -> ProblemDescription:
     """Describe a problem in a child process, which ends before this function returns.
 
@@ -200,13 +205,16 @@ def describe_in_child(
         Longest time in seconds for the import of the problem. Default: 300.
     meanwhile
         Called when the process runs, for work to do in the meantime.
+    begins
+        Whether a search begins with it on this host, which then chooses the options that a shipped problem leaves to
+        this host. Default: False.
 
     Raises
     ------
     ProblemError, SpaceError
         The errors of :func:`describe` and ``load`` in the child; also if the process dies or takes too long.
     """
-    question = _question(reference, arguments)
+    question = _question(reference, arguments) | {"begins": begins}
     return _record(_answer(question, limit_s, meanwhile), ProblemDescription)
 
 
@@ -224,12 +232,13 @@ def describe_with_data(
     arguments: Sequence[str] = (),
     meanwhile: Callable[[], object] | None = None,
     on_progress: Callable[[str], object] | None = None,
+    begins: bool = False,
 ) -> OnThisHost:
     """Like :func:`describe_in_child`, with what a shipped problem lacks on this host, and its notes.
 
     ``on_progress`` receives words about a look at its data that takes long.
     """
-    question = _question(reference, arguments) | {"looks_for_data": True}
+    question = _question(reference, arguments) | {"looks_for_data": True, "begins": begins}
     line = _answer(question, DESCRIBE_LIMIT_S, meanwhile, on_progress)
     about, answer = _record(line, ProblemDescription), wire.decode(line.decode("ascii"))
     lacks = answer.get(MISSING)
@@ -237,7 +246,13 @@ def describe_with_data(
 
 
 def _question(reference: str, arguments: Sequence[str]) -> dict[str, Plain]:
-    return {"reference": reference, "arguments": list(arguments), "is_source_alone": False, "looks_for_data": False}
+    return {
+        "reference": reference,
+        "arguments": list(arguments),
+        "is_source_alone": False,
+        "looks_for_data": False,
+        "begins": False,
+    }
 
 
 def source_in_child(

@@ -3,7 +3,8 @@
 Law of this file: only shipped problems are examined. ``missing_data()`` of such a problem looks on the disk alone,
 imports no large library, and returns what is missing and where it looked, or None; ``fetch_data()``, if it has one,
 gets it. ``refused_data(on_progress)`` looks at the data itself, which may take minutes, and returns why it cannot be
-used, or None. ``prepare_data()`` makes what all trainers of a host share. ``notes()`` returns sentences for the plan
+used, or None. ``prepare_data()`` makes what all trainers of a host share. ``chosen_at_the_beginning()`` returns, by
+name, options that the host on which a search begins chooses for all workers. ``notes()`` returns sentences for the plan
 and the start of a search.
 """
 
@@ -51,6 +52,12 @@ def notes_of(problem: Any) -> tuple[str, ...]:
     """What a problem has to say about its data and its options before a search begins."""
     hook = _hook(problem, "notes")
     return () if hook is None else tuple(hook())
+
+
+def chosen_at_the_beginning(problem: Any) -> dict[str, Any]:
+    """Options that this host chooses for a search that begins on it; the reference of the search then has them."""
+    hook = _hook(problem, "chosen_at_the_beginning")
+    return {} if hook is None else dict(hook())
 
 
 def require_data(problem: Any, before_fetch: Callable[[], object]) -> None:

@@ -324,10 +324,7 @@ class Trial:
                 f"{call} was called for {self.config_id} at rung {self.rung}, which has ended; {effect} (does a "
                 "callback of a cached model keep an old trial?)"
             )
-            note(text)
-            current = noted.get()
-            if current is not None:
-                current.append(text)
+            recorded_note(text)
         return self._has_ended
 
 
@@ -335,6 +332,14 @@ def note(text: str) -> None:
     """Print a line to standard error, which is in the attempt's log; the objective may have closed the stream."""
     with contextlib.suppress(ValueError, OSError, AttributeError):
         sys.stderr.write(f"hpbandster_lite: {text}\n")
+
+
+def recorded_note(text: str) -> None:
+    """Print a line as :func:`note` does, and record it in the information of the evaluation that runs."""
+    note(text)
+    current = noted.get()
+    if current is not None:
+        current.append(text)
 
 
 def _step_and_result(given: tuple[SupportsFloat, ...], metrics: dict[str, Any], word: str) -> tuple[Any, Any]:

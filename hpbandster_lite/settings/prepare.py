@@ -182,14 +182,14 @@ def _prepared(
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
-        description, notes = _described(options, options.problem, meanwhile, data)
+        description, notes = _described(options, options.problem, meanwhile, data, begins=True)
         found = _begin(options, description)
         return replace(found, notes=(*found.notes, *notes))
     if options.restored and run_directory.is_served():
         raise Held(f"{run_directory.path} is served by a master; {RESTORED_ALONE}")
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description, notes = _described(options, reference, meanwhile, data)
+    description, notes = _described(options, reference, meanwhile, data, begins=False)
     found = _resume(options, description, reader, run_directory.path)
     return replace(found, notes=(*found.notes, *notes))
 
@@ -213,6 +213,8 @@ def _described(
     reference: str,
     meanwhile: Callable[[], object] | None,
     data: _OnData | None,
+    *,
+    begins: bool,
 ) -> tuple[ProblemDescription, Sequence[str]]:
     """The problem as a child process describes it, or as the caller does; its source is then read by a child.
 
@@ -221,13 +223,13 @@ def _described(
     arguments, about = options.arguments or (), options.description
     if about is None and data is not None:
         found = describe_with_data(
-            reference, arguments=arguments, meanwhile=meanwhile, on_progress=data.on_progress
+            reference, arguments=arguments, meanwhile=meanwhile, on_progress=data.on_progress, begins=begins
         )
         if found.missing is not None:
             data.on_missing(found.missing)
         return found.about, found.notes
     if about is None:
-        return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile), ()
+        return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile, begins=begins), ()
     if options.arguments is None or about.source is None or is_function(about.source):
         return about, ()
     source = source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile)

@@ -16,18 +16,23 @@ import pytest
 import torch
 
 import hpbandster_lite
+from hpbandster_lite import wire
 from hpbandster_lite.errors import ProblemError, UsageError
-from hpbandster_lite.problems import describe, load, source_hash
+from hpbandster_lite.journal import Journal
+from hpbandster_lite.problems import describe, given_in, load, source_hash
+from hpbandster_lite.problems.description import answer_for
 from hpbandster_lite.problems.trial import Trial
-from hpbandster_lite.records import CurvePoint
+from hpbandster_lite.problems.trial import noted as recorded_notes
+from hpbandster_lite.records import CurvePoint, ProblemDescription, Started
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import SearchOptions
-from hpbandster_lite.settings.prepare import prepare
+from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.device_images import all_for_refit, training_and_validation
 from hpbandster_lite.workers.images.options import ImageOptions
-from hpbandster_lite.workers.images.problem import ImageProblem
+from hpbandster_lite.workers.images.problem import SLOW_BFLOAT16, ImageProblem
 from hpbandster_lite.workers.images.read_images import ImageSource
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
@@ -257,6 +262,73 @@ def test_a_batch_has_at_most_a_quarter_of_the_images_and_a_square_three_quarters
     assert (recipe.batch_size, recipe.augmentation.cutout) == (31, 7)
     fitting = problem.evaluate({**SMALL, "batch_size": 31}, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
     assert "lowered" not in fitting
+
+
+@pytest.mark.parametrize(
+    ("given", "fast", "chosen"),
+    [
+        ("", True, "bf16"),
+        ("", False, None),
+        ("?precision=fp32", True, None),
+        ("?cpu_precision=fp32", True, "fp32"),
+    ],
+)
+def test_the_host_that_begins_a_search_chooses_the_precision_of_all_cpus(
+    given: str, fast: bool, chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda: fast)
+    assert given_in(described_here(f"cifar10{given}", begins=True).reference).get("cpu_precision") == chosen
+    # A search that continues has the journal's choice; one that began before there was a choice has none.
+    assert described_here(f"cifar10{given}", begins=False).reference == f"cifar10{given}"
+
+
+def described_here(reference: str, *, begins: bool, **_: Any) -> ProblemDescription:
+    question = {"reference": reference, "arguments": [], "is_source_alone": False, "looks_for_data": False}
+    return wire.from_message(wire.decode(answer_for(question | {"begins": begins}, lambda _: None)), ProblemDescription)
+
+
+def test_a_search_continues_in_its_precision_on_a_host_that_would_choose_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpbandster_lite.settings.prepare.describe_in_child", described_here)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+
+    def prepared(*, fast: bool) -> Prepared:
+        monkeypatch.setattr(room, "has_fast_bfloat16", lambda: fast)
+        return prepare(SearchOptions(problem="cifar10?space=small", seed=1), directory)
+
+    begun = prepared(fast=True)
+    assert begun.settings.problem.reference == "cifar10?space=small&cpu_precision=bf16"
+    with Journal.open(directory.journal, create=begun.settings) as journal:
+        epoch = journal.begin_epoch()
+        journal.commit([Started(epoch=epoch, limits=begun.limits)], at=1.0)
+    continued = prepared(fast=False)
+    assert continued.resumed
+    assert continued.settings.problem.reference == begun.settings.problem.reference
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_a_host_that_computes_the_bfloat16_of_the_search_slowly_notes_it(
+    fast: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda: fast)
+    notes: list[str] = []
+    before = recorded_notes.set(notes)
+    try:
+        result = own(pictures, cpu_precision="bf16").evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))
+    finally:
+        recorded_notes.reset(before)
+    assert result["precision"] == "bf16"
+    assert [each for each in notes if "neither AMX nor AVX512-BF16" in each] == ([] if fast else [SLOW_BFLOAT16])
+
+
+def test_a_search_that_began_without_a_choice_computes_in_float32(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda: True)
+    result = own(pictures).evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))
+    assert result["precision"] == "fp32"
 
 
 def test_a_set_of_28_images_is_trained(pictures: Path, tmp_path: Path) -> None:

@@ -114,7 +114,15 @@ class ImageOptions:
         default=1, metadata={"help": "trainings with different seeds at the highest budget; the loss is their mean"}
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto", metadata={"help": "precision of the arithmetic; auto: bf16 or fp16 on a GPU, fp32 on a CPU"}
+        default="auto",
+        metadata={"help": "precision of the arithmetic; auto: bf16 or fp16 on a GPU, --cpu-precision on a CPU"},
+    )
+    cpu_precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto",
+        metadata={
+            "help": "what --precision auto means on all CPUs of a search; auto: the host that begins it chooses bf16"
+            " if its processor has AMX or AVX512-BF16, else fp32"
+        },
     )
     deterministic: bool = field(default=False, metadata={"help": "use only kernels that give the same bits each time"})
     decay_norm_and_bias: bool = field(

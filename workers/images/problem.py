@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpbandster_lite.problems.trial import recorded_note
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.enough_images import Judgement, judgement_of
 from hpbandster_lite.workers.images.image_data import ImageDataError
@@ -24,6 +25,7 @@ from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.splits import Division
 from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.training.processor import has_fast_bfloat16
 from hpbandster_lite.workers.training.schedule import Budget, Schedule, Unit, nested_budgets
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ RUNGS = 4
 """Number of rungs with both units, at eta 3, and of the nested budgets."""
 PAPER_BRACKETS = 32
 MODEL_FILE = "model.pt"
+SLOW_BFLOAT16 = (
+    "this host's processor has neither AMX nor AVX512-BF16, so it computes the bfloat16 of this search slowly; for "
+    "hosts like this one, begin a search with --cpu-precision fp32"
+)
 TOP_RUNG = 1 - 1e-9
 """An evaluation with at least this share of the highest budget belongs to the highest rung."""
 
@@ -108,6 +114,12 @@ class ImageProblem:
             *judging_notes(self.options, self._own_ladder(), continues=continues),
             *cost_notes(self.options),
         ]
+
+    def chosen_at_the_beginning(self) -> dict[str, Any]:
+        """Options that the host on which a search begins chooses for all its workers."""
+        options = self.options
+        is_open = options.precision == "auto" and options.cpu_precision == "auto"
+        return {"cpu_precision": "bf16"} if is_open and has_fast_bfloat16() else {}
 
     @property
     def fetch_data(self) -> Callable[[], object] | None:
@@ -276,14 +288,22 @@ class ImageProblem:
             fills_last_batch=options.preset != "paper",
             norm_statistics="running" if options.preset == "paper" else "estimated",
             precision=options.precision,
+            # A search that began without a choice computes in float32.
+            cpu_precision="fp32" if options.cpu_precision == "auto" else options.cpu_precision,
             deterministic=options.deterministic,
             decay_norm_and_bias=options.decay_norm_and_bias,
             compile=options.compile,
         )
 
     def _recipe_for(self, config: Mapping[str, Any], images: DeviceImages) -> ImageRecipe:
-        """The recipe with which a search trains on these images."""
-        return self._recipe({**config, **lowered_to(config, images.shape, len(images))})
+        """The recipe with which a search trains on these images; a note if this host computes it slowly."""
+        from hpbandster_lite.workers.training.recipe import precision_on
+
+        recipe = self._recipe({**config, **lowered_to(config, images.shape, len(images))})
+        device = images.x.device.type
+        if device == "cpu" and precision_on(device, recipe) == "bf16" and not has_fast_bfloat16():
+            recorded_note(SLOW_BFLOAT16)
+        return recipe
 
     def _new_stopwatch(self, trial: Trial) -> Callable[[], Stopwatch]:
         from hpbandster_lite.workers.training.clock import stopwatch_for

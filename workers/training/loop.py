@@ -417,7 +417,7 @@ class Run:
         self.network = build().to(device=device)
         self._forward: Forward = self.network
         self._optimizer = optimizer_for(self.network, recipe, self._type)
-        self.precision = precision_on(self._type, recipe.precision)
+        self.precision = precision_on(self._type, recipe)
         self._scaler = torch.amp.GradScaler(self._type, enabled=self.precision == "fp16")
         steps, self.seconds_before = (0, 0.0) if state is None else self._restore(state)
         self.steps_before = steps

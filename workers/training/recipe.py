@@ -17,6 +17,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.training.schedule import SCHEDULES, Schedule
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+CpuPrecision = Literal["fp32", "bf16"]
 Optimizer = Literal["sgd", "adamw"]
 NormStatistics = Literal["estimated", "running"]
 
@@ -53,8 +54,11 @@ class Recipe:
         :mod:`~hpbandster_lite.workers.training.norm_statistics`), or the ``running`` ones of the training.
     precision
         Precision of the network's arithmetic; its weights are float32. ``fp32``; ``bf16``; ``fp16`` with a scale for
-        its gradients; ``auto`` (the default): ``bf16`` on a GPU that supports it, ``fp16`` on other GPUs, ``fp32`` on a
-        CPU.
+        its gradients; ``auto`` (the default): ``bf16`` on a GPU that supports it, ``fp16`` on other GPUs, and
+        ``cpu_precision`` on a CPU.
+    cpu_precision
+        What ``auto`` means on a CPU: ``fp32`` (the default) or ``bf16``, which is faster on a processor for which
+        :func:`~hpbandster_lite.workers.training.processor.has_fast_bfloat16` is true.
     tf32
         Whether a GPU may round float32 factors to 10 bits of mantissa. Default: True.
     compile
@@ -80,6 +84,7 @@ class Recipe:
     warmup: float = 0.0
     norm_statistics: NormStatistics = "estimated"
     precision: Precision = "auto"
+    cpu_precision: CpuPrecision = "fp32"
     tf32: bool = True
     compile: bool = False
     deterministic: bool = False
@@ -99,6 +104,11 @@ class Recipe:
                 f"one of {', '.join(get_args(NormStatistics))}",
             ),
             ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
+            (
+                "cpu_precision",
+                self.cpu_precision in get_args(CpuPrecision),
+                f"one of {', '.join(get_args(CpuPrecision))}",
+            ),
         ):
             check(self, name, is_right, rule)
 
@@ -137,11 +147,11 @@ def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]
     ]
 
 
-def precision_on(device_type: str, wanted: Precision) -> Precision:
-    """The precision that ``auto`` means on a device; other precisions are returned unchanged."""
-    if wanted != "auto":
-        return wanted
+def precision_on(device_type: str, recipe: Recipe) -> Precision:
+    """The precision of a recipe on a device, where ``auto`` is a certain one."""
+    if recipe.precision != "auto":
+        return recipe.precision
     if device_type != "cuda":
-        return "fp32"
+        return recipe.cpu_precision
     # GPUs older than Ampere emulate bfloat16, which is slow.
     return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
