@@ -110,9 +110,9 @@ def test_a_plan_has_the_notes_of_a_shipped_problem_unless_its_data_is_missing(tm
     notes = prepare(SearchOptions(problem=there, seed=1), on_missing=missing.append).notes
 
     assert notes == (
+        "an evaluation at the highest budget trains 3 networks (--repeats 3), so it takes 3 times its budget",
         f"{tmp_path}: 4 pictures: a 2, b 2",
         "sizes: 8x8 (4); modes: L (4)",
-        "an evaluation at the highest budget trains 3 networks (--repeats 3), so it takes 3 times its budget",
     )
     assert missing == []
     assert prepare(SearchOptions(problem=absent, seed=1), on_missing=missing.append).notes == ()

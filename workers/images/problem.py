@@ -107,12 +107,12 @@ class ImageProblem:
         return None if self.options.data_set in CATALOGUE else partial(read_images, *self._source)
 
     def notes(self) -> list[str]:
-        """What to know before a search: what your own images are, and what costs more than its budget."""
+        """What to know before a search: what costs more than its budget, and what your own images are."""
         continues = self.options.schedule == "nested"
         return [
-            *look_at_images(self._source)[0],
-            *judging_notes(self.options, self._own_ladder(), continues=continues),
             *cost_notes(self.options),
+            *judging_notes(self.options, self._own_ladder(), continues=continues),
+            *look_at_images(self._source)[0],
         ]
 
     def chosen_at_the_beginning(self) -> dict[str, Any]:
