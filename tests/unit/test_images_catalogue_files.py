@@ -26,11 +26,13 @@ import pytest
 
 from hpbandster_lite.workers.images import catalogue_files
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.cifar_file import read_cifar_file
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.read_images import place_of, read_images
 from hpbandster_lite.workers.images.torchvision_import import data_sets
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
+PUBLISHED = dict(CATALOGUE)
 IDX_FILES = tuple(CATALOGUE["mnist"].content_md5)
 
 
@@ -78,6 +80,8 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4
     monkeypatch.setattr(kind, "train_list", [[name, sums[name]] for name, _ in kind.train_list])
     monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": meta})
+    known = CATALOGUE["cifar10"]
+    monkeypatch.setitem(CATALOGUE, "cifar10", replace(known, files={**sums, "batches.meta": meta}))
     return written
 
 
@@ -94,6 +98,7 @@ def write_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "train_list", [["train", sums["train"]]])
     monkeypatch.setattr(kind, "test_list", [["test", sums["test"]]])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": meta})
+    monkeypatch.setitem(CATALOGUE, "cifar100", replace(CATALOGUE["cifar100"], files={**sums, "meta": meta}))
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -227,6 +232,49 @@ def test_the_real_fashion_mnist_is_what_its_paper_says(monkeypatch: pytest.Monke
     assert np.bincount(images.train_y).tolist() == [6_000] * 10
     assert np.bincount(images.test_y).tolist() == [1_000] * 10
     assert images.class_names[images.train_y[0]] == "Ankle boot"
+
+
+@pytest.mark.parametrize("data_set", list(CATALOGUE))
+def test_the_catalogue_has_what_torchvision_has(data_set: str) -> None:
+    known, kind = PUBLISHED[data_set], getattr(data_sets(), PUBLISHED[data_set].torchvision_class)
+    if known.file_format == "idx":
+        assert list(known.class_names) == kind.classes
+        return
+    sums = dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
+    assert (known.files, known.folder, known.archive) == (sums, kind.base_folder, kind.filename)
+
+
+@pytest.mark.parametrize("data_set", ["cifar10", "cifar100", "mnist", "fashion_mnist"])
+def test_files_that_exist_are_read_without_torchvision(
+    data_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if data_set == "cifar10":
+        write_cifar10(tmp_path, monkeypatch)
+    elif data_set == "cifar100":
+        write_cifar100(tmp_path, monkeypatch)
+    else:
+        write_mnist(tmp_path, data_set, monkeypatch, packed=True)
+
+    def refuse() -> None:
+        raise AssertionError("torchvision was imported")
+
+    monkeypatch.setattr(catalogue_files, "data_sets", refuse)
+    assert read_images(data_set, tmp_path).shape == CATALOGUE[data_set].shape
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_cifar_file_is_read_without_running_anything_in_it(protocol: int) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, ("raise SystemExit",)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
+    text = pixels.tobytes().decode("latin-1")
+    content = {"batch_label": "b", "labels": [7, 300, 7], "data": text, "filenames": ["a.png"]}
+    found = read_cifar_file(pickle.dumps({"num_vis": 3072, **content, "x": Harmful()}, protocol=protocol))
+    assert (found.images, found.labels) == (pixels.tobytes(), [7, 300, 7])
+    with pytest.raises(ValueError, match="6,144 bytes of images for 3 labels"):
+        read_cifar_file(pickle.dumps({**content, "data": text[:6144]}, protocol=protocol))
 
 
 def test_a_set_is_read_once_by_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ Law of this file: the row of a data set has everything that the package knows ab
 ``--data-set``. For a problem with this name (``hpbandster-lite run NAME``), also add a line to ``problem.py`` and to
 ``setup.cfg``. This file imports neither torch nor torchvision.
 
-torchvision has the addresses of the files, their MD5 sums and the names of the classes. For MNIST's format it has only
-the sums of the packed files, which cannot check files that are unpacked or packed again (as Debian does). So the rows
-have the sums of their content.
+torchvision has the addresses of the files; its import takes two seconds, so only a download uses it. For idx files
+the rows have the sums of the content, because torchvision has only those of the packed files, which cannot check files
+that are unpacked or packed again (as Debian does).
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class DataSet:
         from the training images.
     content_md5
         For ``idx``: MD5 sums of the unpacked content of training images, training labels, test images, test labels.
+    class_names
+        For ``idx``: the names of the classes; the files of ``cifar`` have them.
     folder, archive, files
-        For ``cifar``: the folder and the archive below the given one, and the files in the folder.
+        For ``cifar``: the folder and the archive below the given one, and the files in the folder with their MD5 sums.
     system_folder
         The folder in which a package of the system installs the files. Default: ``None``.
     system_package
@@ -62,9 +64,10 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     content_md5: Mapping[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     folder: str = ""
     archive: str = ""
-    files: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     system_folder: Path | None = None
     system_package: str = ""
 
@@ -79,7 +82,15 @@ CATALOGUE: dict[str, DataSet] = {
         std=CIFAR10_STD,
         folder="cifar-10-batches-py",
         archive="cifar-10-python.tar.gz",
-        files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+        files={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
     ),
     "cifar100": DataSet(
         torchvision_class="CIFAR100",
@@ -88,7 +99,11 @@ CATALOGUE: dict[str, DataSet] = {
         shape=CIFAR100,
         folder="cifar-100-python",
         archive="cifar-100-python.tar.gz",
-        files=("train", "test", "meta"),
+        files={
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
     ),
     "mnist": DataSet(
         torchvision_class="MNIST",
@@ -96,6 +111,10 @@ CATALOGUE: dict[str, DataSet] = {
         training_images=60_000,
         shape=ImageShape(1, 28, 28, 10),
         is_mirrored=False,
+        class_names=(
+            "0 - zero", "1 - one", "2 - two", "3 - three", "4 - four", "5 - five", "6 - six", "7 - seven", "8 - eight",
+            "9 - nine",
+        ),
         content_md5={
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
             "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -108,6 +127,9 @@ CATALOGUE: dict[str, DataSet] = {
         file_format="idx",
         training_images=60_000,
         shape=ImageShape(1, 28, 28, 10),
+        class_names=(
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+        ),
         content_md5={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",

@@ -1,6 +1,7 @@
 """The files of the catalogue's data sets: found on disk, else downloaded; checked before they are read.
 
-Law of this file: a file is read as images (or, for CIFAR, as a pickle) only if its MD5 sum equals the published one.
+Law of this file: a file is read as images only if its MD5 sum equals the published one. Only a download needs
+torchvision.
 An incomplete file never appears in its place, even if a process is killed during a download.
 """
 
@@ -24,11 +25,14 @@ import filelock
 import numpy as np
 
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.cifar_file import CifarFile, read_cifar_file
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
 from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 logger = logging.getLogger(__name__)
 
+META = ("batches.meta", "meta")
+"""The file with the names of the classes."""
 SILENCE_S = 20.0
 """Seconds without a byte from a server after which a download fails, for example behind a firewall."""
 LOCK_S = 3600.0
@@ -52,13 +56,13 @@ def read_published(data_set: str, root: Path) -> ImageData:
     """
     if root.exists() and not root.is_dir():
         raise ImageDataError(f"--data {root} is a file; give the folder with {layout(data_set)}")
-    kind, read = _torchvision_class(data_set), _reader(data_set)
-    if root.name == getattr(kind, "base_folder", None):
+    known, read = CATALOGUE[data_set], _reader(data_set)
+    if known.folder and root.name == known.folder:
         root = root.parent
-    found = read(data_set, kind, root)
+    found = read(data_set, root)
     if found is None:
-        _download(data_set, kind, root)
-        found = read(data_set, kind, root)
+        _download(data_set, root)
+        found = read(data_set, root)
     if found is None:
         raise ImageDataError(f"{data_set} was downloaded to {root} and then removed; {_ways(data_set)}")
     return found
@@ -68,16 +72,16 @@ def _torchvision_class(data_set: str) -> Any:
     return getattr(data_sets(), CATALOGUE[data_set].torchvision_class)
 
 
-def _reader(data_set: str) -> Callable[[str, Any, Path], ImageData | None]:
+def _reader(data_set: str) -> Callable[[str, Path], ImageData | None]:
     return {"cifar": _read_cifar, "idx": _read_idx}[CATALOGUE[data_set].file_format]
 
 
 def layout(data_set: str) -> str:
     """Description of the files of a data set in a folder DIR."""
-    kind = _torchvision_class(data_set)
-    if CATALOGUE[data_set].file_format == "cifar":
-        return f"DIR/{kind.base_folder}/, or the archive DIR/{kind.filename} from {kind.url}"
-    return f"the four files of DIR/{kind.__name__}/raw/, such as train-images-idx3-ubyte, plain or .gz"
+    known = CATALOGUE[data_set]
+    if known.file_format == "cifar":
+        return f"DIR/{known.folder}/, or the archive DIR/{known.archive} from {_torchvision_class(data_set).url}"
+    return f"the four files of DIR/{known.torchvision_class}/raw/, such as train-images-idx3-ubyte, plain or .gz"
 
 
 def _ways(data_set: str) -> str:
@@ -99,34 +103,48 @@ def _damaged(file: Path, what: str) -> ImageDataError:
 # ------------------------------------------------------------------------------------------------------------ CIFAR
 
 
-def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
-    """The images, or None if a file is missing; torchvision unpickles the files after the check."""
-    sums = dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
-    files = {root / kind.base_folder / name: md5 for name, md5 in sums.items()}
-    if not all(file.is_file() for file in files):
+def _read_cifar(data_set: str, root: Path) -> ImageData | None:
+    """The images, or None if a file is missing."""
+    known = CATALOGUE[data_set]
+    files = {name: root / known.folder / name for name in known.files}
+    if not all(file.is_file() for file in files.values()):
         return None
-    for file, expected in files.items():
-        found = _md5(file.read_bytes())
-        if found != expected:
-            raise _damaged(file, f"its MD5 sum is {found}, not {expected}")
-    train, test = kind(root, train=True), kind(root, train=False)
+    read = {name: _cifar_file(file, known.files[name]) for name, file in files.items()}
+    test, meta = (next(name for name in files if name.startswith(start)) for start in ("test", META))
+    train = [name for name in files if name not in (test, meta)]
     return ImageData(
         source=f"{data_set} in {root}",
-        train_x=np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
-        train_y=np.array(train.targets, dtype=np.int64),
-        test_x=np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
-        test_y=np.array(test.targets, dtype=np.int64),
-        class_names=tuple(train.classes),
+        train_x=_cifar_images(b"".join(read[name].images for name in train)),
+        train_y=np.array([label for name in train for label in read[name].labels], dtype=np.int64),
+        test_x=_cifar_images(read[test].images),
+        test_y=np.array(read[test].labels, dtype=np.int64),
+        class_names=tuple(read[meta].class_names),
     )
+
+
+def _cifar_file(file: Path, expected: str) -> CifarFile:
+    content = file.read_bytes()
+    found = _md5(content)
+    if found != expected:
+        raise _damaged(file, f"its MD5 sum is {found}, not {expected}")
+    try:
+        return read_cifar_file(content)
+    except ValueError as error:
+        raise _damaged(file, str(error)) from error
+
+
+def _cifar_images(content: bytes) -> Pixels:
+    """An image is its red, then its green, then its blue values, each line by line."""
+    return np.frombuffer(content, np.uint8).reshape(-1, 3, 32, 32)
 
 
 # ------------------------------------------------------------------------------------------------------------ MNIST
 
 
-def _read_idx(data_set: str, kind: Any, root: Path) -> ImageData | None:
+def _read_idx(data_set: str, root: Path) -> ImageData | None:
     """The images, or None if no folder has all four files, each plain or packed."""
-    folders = [root / kind.__name__ / "raw", root]
     known = CATALOGUE[data_set]
+    folders = [root / known.torchvision_class / "raw", root]
     if known.system_folder is not None:
         folders.append(known.system_folder)
     for folder in folders:
@@ -145,7 +163,7 @@ def _read_idx(data_set: str, kind: Any, root: Path) -> ImageData | None:
         train_y=_idx_labels(contents[1]),
         test_x=_idx_images(contents[2]),
         test_y=_idx_labels(contents[3]),
-        class_names=tuple(kind.classes),
+        class_names=known.class_names,
     )
 
 
@@ -181,7 +199,7 @@ def _idx_labels(content: bytes) -> Labels:
 # --------------------------------------------------------------------------------------------------------- download
 
 
-def _download(data_set: str, kind: Any, root: Path) -> None:
+def _download(data_set: str, root: Path) -> None:
     """Download the files or unpack an existing archive; one process on each host at a time.
 
     A process that waited for another one finds the files and downloads nothing.
@@ -189,8 +207,8 @@ def _download(data_set: str, kind: Any, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{data_set}.lock"):
-            if _reader(data_set)(data_set, kind, root) is None:
-                _download_into(data_set, kind, root)
+            if _reader(data_set)(data_set, root) is None:
+                _download_into(data_set, _torchvision_class(data_set), root)
     except ImageDataError:
         raise
     # torchvision raises RuntimeError for a wrong sum; the others come from the standard library.

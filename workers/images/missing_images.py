@@ -13,7 +13,9 @@ from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES, Data
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.read_images import ENVIRONMENT_VARIABLE, place_of
 
-LIBRARIES = ("torch", "torchvision")
+LIBRARIES = ("torch",)
+DOWNLOADS = "torchvision"
+"""The library that downloads data sets."""
 
 
 def missing_images(data_set: str, data: Path | str | None) -> str | None:
@@ -41,7 +43,7 @@ def missing_images(data_set: str, data: Path | str | None) -> str | None:
 
 def is_published(data_set: str) -> bool:
     """Whether a data set can be downloaded here."""
-    return data_set in CATALOGUE and all(find_spec(name) for name in LIBRARIES)
+    return data_set in CATALOGUE and all(find_spec(name) for name in (*LIBRARIES, DOWNLOADS))
 
 
 def missing_libraries(names: tuple[str, ...] = LIBRARIES) -> str | None:
