@@ -185,6 +185,18 @@ def test_an_array_file_has_its_counts(tmp_path: Path) -> None:
     assert (notes, refusal) == (
         [f"{tmp_path}/a.npz: 17 images for training and validation, 3 for test: 0 10, 1 10"], None,
     )  # fmt: skip
+    x = noise(0, 20, 8, 8)
+    np.savez(
+        tmp_path / "copies.npz",
+        x_train=x[[0, 0, 1, 2, 3]], y_train=[0, 0, 1, 0, 1], x_test=x[[1, 2, 5]], y_test=[1, 1, 0],
+    )  # fmt: skip
+    notes, refusal = look_at_images(ImageSource("images", tmp_path / "copies.npz"))
+    assert refusal is None
+    assert notes[1:] == [
+        "test images that are also for training or validation, so that the test error is too low: 2",
+        "images with copies in several classes: 1",
+        "copies of an image, which a split may put on two sides: 1",
+    ]
     (tmp_path / "a.npz").write_bytes(b"no")
     read_images._read.cache_clear()
     _, refusal = look_at_images(ImageSource("images", tmp_path / "a.npz"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -516,6 +517,11 @@ def test_an_export_gives_the_same_outputs_in_a_process_without_this_package(kept
     directory, file = kept[0], tmp_path / "model.pt2"
     found = ImageProblem(ImageOptions()).export(directory, file)
     assert found["largest_difference"] <= found["tolerance"]
+    extra = {"pictures.json": ""}
+    torch.export.load(file, extra_files=extra)
+    assert json.loads(extra["pictures.json"]) == {
+        "class_names": ["left", "right"], "shape": [3, 12, 10], "aspect": "squeeze", "scales_deep": False,
+    }  # fmt: skip
     pixels = torch.randint(0, 256, (5, 3, 12, 10), dtype=torch.uint8)
     torch.save(pixels, tmp_path / "pixels.pt")
     script = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from hpbandster_lite.problems import (
     references,
     source_hash,
 )
+from hpbandster_lite.problems.description import _answer_in, _lines, progress_line
 from hpbandster_lite.problems.interface import as_problem, check_callable
 from hpbandster_lite.problems.references import absolute
 from hpbandster_lite.space import SearchSpace
@@ -747,3 +749,23 @@ def test_a_module_named_as_source_that_is_not_there_is_refused_by_name(write: Wr
     problem = load(write(f"{GOOD}\nsource_modules = ('no_such.module',)\n"))
     with pytest.raises(ProblemError, match=r"source_modules names 'no_such\.module', .* correct the name"):
         source_hash(problem)
+
+
+# ------------------------------------------------------------------------------------------------ progress of a child
+
+
+def test_lines_about_progress_come_before_the_answer_and_set_the_time_limit_anew() -> None:
+    reading, writing = os.pipe()
+    words: list[str] = []
+    with os.fdopen(reading, "rb") as answers, os.fdopen(writing, "wb", buffering=0) as child:
+        child.write(f"{progress_line('one')}\n{progress_line('two')}\n".encode() + b'{"answer":')
+
+        def third(text: str) -> None:
+            words.append(text)
+            if text == "two":
+                child.write(b'1}\n')
+
+        assert _answer_in(_lines(answers.fileno(), 5.0), third) == (b'{"answer":1}\n', False)
+        child.write(b"half")
+        assert _answer_in(_lines(answers.fileno(), 0.01), third) == (b"half", True)
+    assert words == ["one", "two"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -128,7 +129,8 @@ def look_at_images(
         if source.data_set != OWN_IMAGES:
             return [], None
         if place.is_file():
-            return [_about(read_images(*source))], None
+            images = read_images(*source)
+            return [_about(images), *_copies(images)], None
         from hpbandster_lite.workers.images.class_folders import look_at_classes
         from hpbandster_lite.workers.images.picture_findings import refusal_text
 
@@ -147,6 +149,23 @@ def _about(images: ImageData) -> str:
         f"{images.source}: {len(images.train_y):,} images for training and validation, {len(images.test_y):,} for "
         f"test: {named}{more}"
     )
+
+
+def _copies(images: ImageData) -> list[str]:
+    """Notes about equal images of an array file, whose images may have few values and be equal by chance."""
+    train, test = ([row.tobytes() for row in x] for x in (images.train_x, images.test_x))
+    classes: dict[bytes, set[int]] = defaultdict(set)
+    for content, label in zip([*train, *test], [*images.train_y.tolist(), *images.test_y.tolist()], strict=True):
+        classes[content].add(label)
+    known = set(train)
+    counts = {
+        "test images that are also for training or validation, so that the test error is too low": sum(
+            content in known for content in test
+        ),
+        "images with copies in several classes": sum(len(found) > 1 for found in classes.values()),
+        "copies of an image, which a split may put on two sides": len(train) - len(known),
+    }
+    return [f"{what}: {n:,}" for what, n in counts.items() if n]
 
 
 def _height_and_width(size: Size | None) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ reported only after a check that its outputs are the same.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ DIGITS = "digits"
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+ABOUT = "pictures.json"
+"""The file in an export that says what its input and its outputs are."""
 
 AnyImage: TypeAlias = "str | Path | Picture | torch.Tensor | npt.NDArray[np.uint8]"
 """A file, an image of PIL, the array of a picture, or pixels of the training images' shape."""
@@ -294,10 +298,19 @@ def _network(space: str, configuration: Mapping[str, Any], shape: ImageShape) ->
     return space_named(space).network(configuration, shape)
 
 
+def _about_pictures(model: ImageClassifier) -> dict[str, Any]:
+    return {
+        "class_names": list(model.class_names),
+        "shape": list(model.shape[:3]),
+        **model.seen_as._asdict(),
+    }
+
+
 def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
     """Write a model for programs that have torch but not this package, and check that its outputs are the same.
 
-    :func:`torch.export.load` reads the file; its module maps any number of uint8 images to logits.
+    :func:`torch.export.load` reads the file; its module maps any number of uint8 images to logits. Its extra file
+    :data:`ABOUT` has the names of the classes, the shape of the images and how pictures become them.
 
     Returns
     -------
@@ -324,7 +337,7 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
         # torch warns about its file format and tracing.
         warnings.simplefilter("ignore")
         program = torch.export.export(model, (pixels[:2],), dynamic_shapes=({0: torch.export.Dim("n")},))
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={ABOUT: json.dumps(_about_pictures(model))})
         exported = torch.export.load(file).module()
     difference = 0.0
     with torch.inference_mode():
