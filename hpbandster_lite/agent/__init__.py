@@ -10,6 +10,6 @@ many at a time as :mod:`~hpbandster_lite.agent.pace` allows, :mod:`~hpbandster_l
 of them, :mod:`~hpbandster_lite.agent.lease_ends` puts its report or release into the outbox,
 :mod:`~hpbandster_lite.agent.conversation` sends to the master what :mod:`~hpbandster_lite.agent.outbox` holds, over
 :mod:`~hpbandster_lite.agent.master_link`, and :mod:`~hpbandster_lite.agent.departure` ends the agent, for one when
-:mod:`~hpbandster_lite.agent.interrupts` reports a signal. :mod:`~hpbandster_lite.agent.attempt_directories` names the
-directories that attempts write to.
+:mod:`~hpbandster_lite.agent.interrupts` reports a signal, and :mod:`~hpbandster_lite.agent.signal_senders` its sender.
+:mod:`~hpbandster_lite.agent.attempt_directories` names the directories that attempts write to.
 """

@@ -8,7 +8,8 @@ is next, :mod:`~hpbandster_lite.engine.commands` what a user's command does, :mo
 ends a search, :mod:`~hpbandster_lite.engine.lease_rules` what holds for a lease, and
 :mod:`~hpbandster_lite.engine.grants` what an agent receives with it. :mod:`~hpbandster_lite.engine.state` is what the
 journal's entries add up to, :mod:`~hpbandster_lite.engine.leases` what only a living master knows, and
-:mod:`~hpbandster_lite.engine.proposing` asks the sampler. :mod:`~hpbandster_lite.engine.waits`,
-:mod:`~hpbandster_lite.engine.hints` and :mod:`~hpbandster_lite.engine.status` explain the search to people;
-:mod:`~hpbandster_lite.engine.invariants` and :mod:`~hpbandster_lite.engine.verify` check it.
+:mod:`~hpbandster_lite.engine.proposing` and :mod:`~hpbandster_lite.engine.pool` ask the sampler.
+:mod:`~hpbandster_lite.engine.waits`, :mod:`~hpbandster_lite.engine.hints` and :mod:`~hpbandster_lite.engine.status`
+explain the search to people; :mod:`~hpbandster_lite.engine.invariants` and :mod:`~hpbandster_lite.engine.verify` check
+it.
 """
