@@ -315,7 +315,7 @@ def _with_options(
 def _typed(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that are options of a record, checked."""
     # Imported here: a worker that imports the script needs no pydantic.
-    from hpbandster_lite.settings.schema import typed_values
+    from hpbandster_lite.settings.python_values import typed_values
 
     return typed_values(record_type, {name: given[name] for name in options_of(record_type) if name in given})
 

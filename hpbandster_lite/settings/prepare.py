@@ -221,6 +221,7 @@ def _described(
     The second value has the notes of a shipped problem.
     """
     arguments, about = options.arguments or (), options.description
+    meanwhile = partial(_meanwhile, meanwhile)
     if about is None and data is not None:
         found = describe_with_data(
             reference, arguments=arguments, meanwhile=meanwhile, on_progress=data.on_progress, begins=begins
@@ -234,6 +235,13 @@ def _described(
         return about, ()
     source = source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile)
     return replace(about, source=source), ()
+
+
+def _meanwhile(work: Callable[[], object] | None) -> None:
+    """Do the caller's work while the problem is described, then import what its space is checked with."""
+    if work is not None:
+        work()
+    import hpbandster_lite.space  # noqa: F401
 
 
 def with_kept_options(reference: str, kept: str) -> str:

@@ -1,28 +1,21 @@
 """The types of options as pydantic models, made from the table: they check values and describe search files to editors.
 
 Law of this file: it alone imports pydantic, and it is imported only where unchecked values arrive: where a search file
-is read, and where Python code calls :func:`hpbandster_lite.minimize`. It checks types; what a value means is checked
-where it acts, with the same error for the command line, a search file and Python.
+is read, and where Python code calls :func:`hpbandster_lite.minimize` with a value that may be wrong. It checks types;
+what a value means is checked where it acts, with the same error for the command line, a search file and Python.
 """
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import functools
-import math
-import numbers
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.settings import kinds
-from hpbandster_lite.settings.initial_file import read_initial
 from hpbandster_lite.settings.options import FREE_TABLES, Option, keys_by_table, options_of
 
 if sys.version_info >= (3, 11):
@@ -115,24 +108,19 @@ def plain_help(option: Option) -> str:
     return option.help + (f" Default: {option.otherwise}." if option.otherwise else "")
 
 
-def typed_values(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for a record of options, with the types of the table.
-
-    numpy's values become Python's, and floats without a fraction whole numbers where these are wanted.
+def refuse_wrong_types(record_type: type, values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse values of a record of options that do not have the types of the table.
 
     Raises
     ------
     UsageError
-        With the option, the value and what is accepted.
+        With the option, the value as it was ``given``, and what is accepted.
     """
-    options = options_of(record_type)
-    values = {name: _python_value(options[name], value) for name, value in given.items()}
     try:
         _record_model(record_type).model_validate({name: _as_text(value) for name, value in values.items()})
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        raise UsageError(_wrong_type(options[name], given[name])) from error
-    return {name: options[name].kind.from_python(value) for name, value in values.items()}
+        raise UsageError(_wrong_type(options_of(record_type)[name], given[name])) from error
 
 
 def _as_text(value: Any) -> Any:
@@ -175,95 +163,3 @@ def _python_type(option: Option) -> Any:
     if option.kind is kinds.DURATION_OR_MORE:
         kind = float | _MORE
     return kind | None if option.default is None else kind
-
-
-def _python_value(option: Option, value: Any) -> Any:
-    if option.kind is kinds.CONFIGURATIONS:
-        return _configurations(option, value)
-    match value:
-        case str() if option.kind in (kinds.DIRECTORY, kinds.FILE):
-            return _path(option, value)
-        case None | str() | bytes():
-            return value
-        case os.PathLike() if option.kind in (kinds.DIRECTORY, kinds.FILE):
-            return _path(option, os.fspath(value))
-        case datetime.timedelta() if option.kind in kinds.DURATIONS:
-            return value.total_seconds()
-        case Mapping():
-            return _python_table(value)
-        case Iterable() if option.kind is kinds.NUMBERS:
-            return tuple(map(_python_number, value))
-    number = _python_number(value)
-    return kinds.whole(number) if option.kind.takes_whole else number
-
-
-def _path(option: Option, value: str | bytes) -> str | bytes:
-    if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{option.name} must be {option.kind.wanted}, got {value!r:.100}, which has a null character")
-    return value
-
-
-def _configurations(option: Option, value: Any) -> Any:
-    """Configurations, of which one is a list of one: mappings, rows of a table of pandas, a table, or a file."""
-    if isinstance(value, str | os.PathLike) and value:
-        return read_initial(Path(os.fspath(value)), option.name)
-    if _is_of_pandas(value, "DataFrame"):
-        value = value.to_dict("records")
-        return tuple(_python_table(_without_missing(each)) for each in value)
-    if isinstance(value, Mapping) or _is_of_pandas(value, "Series") or _has_values(value):
-        value = (value,)
-    if value is None or isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return value
-    return tuple(map(_configuration, value))
-
-
-def _configuration(value: Any) -> Any:
-    if _is_of_pandas(value, "Series"):
-        return _python_table(_without_missing(value.to_dict()))
-    if _has_values(value):
-        value = value.values
-    return _python_table(value) if isinstance(value, Mapping) else value
-
-
-def _has_values(value: Any) -> bool:
-    """Whether it is an incumbent of a result, or another object with the values of a configuration."""
-    return isinstance(getattr(value, "values", None), Mapping)
-
-
-def _is_of_pandas(value: Any, name: str) -> bool:
-    # By name: a process with such a value has imported pandas.
-    return any(each.__name__ == name and each.__module__.partition(".")[0] == "pandas" for each in type(value).__mro__)
-
-
-def _without_missing(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The values of a row of pandas, in which NaN stands for none; those of our tables stay, by which it is one."""
-    return {
-        name: value
-        for name, value in row.items()
-        if str(name).startswith("config.") or not (isinstance(value, float) and math.isnan(value))
-    }
-
-
-def _python_table(values: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {name: _python_list(value) for name, value in values.items()}
-
-
-def _python_list(value: Any) -> Any:
-    """A choice that is an array of numpy as a list, which stands for the tuple with these values."""
-    is_array = bool(getattr(value, "shape", None)) and callable(getattr(value, "tolist", None))
-    return value.tolist() if is_array else _python_number(value)
-
-
-def _python_number(value: Any) -> Any:
-    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
-        # A scalar of numpy, or an array or tensor without an axis.
-        value = value.item()
-    match value:
-        case bool():
-            return value
-        case numbers.Integral():
-            return int(value)
-        case numbers.Real() | decimal.Decimal():
-            return float(value)
-        case _:
-            return value

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import math
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -35,10 +38,13 @@ from hpbandster_lite.settings.options import (
     GraceOptions,
     LimitOptions,
     Option,
+    PlaceOptions,
     SearchOptions,
     WorkerOptions,
+    options_of,
 )
-from hpbandster_lite.settings.schema import typed_values
+from hpbandster_lite.settings.python_values import is_plainly_right, typed_values
+from hpbandster_lite.settings.schema import refuse_wrong_types
 from hpbandster_lite.space import SearchSpace, completed
 
 OWN = {"problem", "space", "problem_options", "watcher"}
@@ -392,6 +398,32 @@ def test_what_does_not_fit_a_function_is_refused_before_any_process_starts(
     with pytest.raises(UsageError) as caught:
         api.minimize(objective, space, **{"min_budget": 1, "max_budget": 9, **arguments})
     assert words in str(caught.value)
+
+
+RECORDS = (LimitOptions, SearchOptions, LaunchOptions, PlaceOptions)
+
+
+@pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
+def test_what_is_right_at_a_glance_is_right(record_type: type) -> None:
+    numbers = (False, True, 0, 1, -1, 2**70, 1.0, 0.5, math.nan)
+    values = (None, *numbers, "", "a", "+1", "\udcff", {}, {"a": 1}, {1: {}}, (), [])
+    for name, option in options_of(record_type).items():
+        for value in (*values, option.default):
+            if is_plainly_right(option, value):
+                refuse_wrong_types(record_type, {name: value}, {name: value})
+
+
+def test_a_call_with_right_types_needs_no_pydantic() -> None:
+    given = {
+        "min_budget": 1, "max_budget": 27.0, "algorithm": "bohb", "seed": 3, "sampler": {"top_fraction": 0.2},
+        "brackets": 4, "wall_time_s": 60, "workers": 2, "run_dir": Path("runs"), "new": False, "gpus": None,
+    }  # fmt: skip
+    script = (
+        "import sys; from pathlib import Path, PosixPath; from hpbandster_lite import api; "
+        f"print([api._typed(each, {given!r}) for each in api._RECORDS] and 'pydantic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_difference_of_times_is_a_number_of_seconds() -> None:

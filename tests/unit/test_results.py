@@ -44,7 +44,7 @@ from hpbandster_lite.records import (
 from hpbandster_lite.results.result import Incumbent, Result
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import SearchOptions
-from hpbandster_lite.settings.schema import typed_values
+from hpbandster_lite.settings.python_values import typed_values
 from hpbandster_lite.space import SearchSpace, completed, configspace_to_json
 
 SETTINGS = SearchSettings(
