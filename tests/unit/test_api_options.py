@@ -406,7 +406,7 @@ RECORDS = (LimitOptions, SearchOptions, LaunchOptions, PlaceOptions)
 @pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
 def test_what_is_right_at_a_glance_is_right(record_type: type) -> None:
     numbers = (False, True, 0, 1, -1, 2**70, 1.0, 0.5, math.nan)
-    values = (None, *numbers, "", "a", "+1", "\udcff", {}, {"a": 1}, {1: {}}, (), [])
+    values: tuple[Any, ...] = (None, *numbers, "", "a", "+1", "\udcff", {}, {"a": 1}, {1: {}}, (), [])
     for name, option in options_of(record_type).items():
         for value in (*values, option.default):
             if is_plainly_right(option, value):
