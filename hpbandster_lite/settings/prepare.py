@@ -241,7 +241,7 @@ def _meanwhile(work: Callable[[], object] | None) -> None:
     """Do the caller's work while the problem is described, then import what its space is checked with."""
     if work is not None:
         work()
-    import hpbandster_lite.space  # noqa: F401
+    import hpbandster_lite.space  # noqa: F401 (it is used after the description)
 
 
 def with_kept_options(reference: str, kept: str) -> str:
