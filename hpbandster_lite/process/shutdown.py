@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -29,6 +30,19 @@ ALLOCATION_ENDS = signal.SIGUSR2
 JOB_VARIABLE = "SLURM_JOB_ID"
 DUPLICATE_WITHIN_S = 1.0
 """Slurm 22.05 repeats SIGTERM after 0.03 s, or later on a busy node; a SIGTERM after this time is a new request."""
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt after SIGTERM, too, so that a command cleans up; only the main thread handles signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

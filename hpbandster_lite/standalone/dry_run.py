@@ -6,11 +6,8 @@ Its measurements are for users: no decision depends on them.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from hpbandster_lite.engine.initial_proposals import first_proposals
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.hyperband.direction import turned
 from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.process.shutdown import sigterm_as_ctrl_c
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
 from hpbandster_lite.records.decorator import record
@@ -135,7 +133,7 @@ def perform_dry_run(
         After Ctrl-C or SIGTERM; the trainer has ended, and the directory is deleted.
     """
     with (
-        _sigterm_as_ctrl_c(),
+        sigterm_as_ctrl_c(),
         tempfile.TemporaryDirectory(prefix="hpbandster_lite-dry-run-") as place,
     ):
         devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=gpus_per_worker)
@@ -259,16 +257,3 @@ class _DryRunner:
             files=len(files),
             size_bytes=sum(file.stat(follow_symlinks=False).st_size for file in files),
         )
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Clean up after SIGTERM, too; only the main thread can handle signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -22,6 +22,7 @@ from hpbandster_lite.hyperband.direction import turned
 from hpbandster_lite.journal import option_difference
 from hpbandster_lite.problems import ARGUMENTS_REMEDY, describe_in_child, given_in, text_of, with_options
 from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.process.shutdown import sigterm_as_ctrl_c
 from hpbandster_lite.records import (
     ConfigId,
     CurvePoint,
@@ -34,12 +35,14 @@ from hpbandster_lite.records import (
 )
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, refuse_to_replace, sync, write_atomically
-from hpbandster_lite.standalone.trained import Trained, read_trained, trained_in
+from hpbandster_lite.standalone.trained import Took, Trained, read_trained, trained_in
 from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 FILE_NAME = "refit.json"
 LOCK_NAME = ".lock"
+GRACE_S = 20.0
+"""Seconds that the training has to save after a signal, as in a search."""
 OURS = (RunDirectory.LOG_NAME, FILE_NAME, LOCK_NAME)
 """Files in the directory of a refit that are no checkpoint."""
 SEEDS = 2**31
@@ -83,7 +86,8 @@ class RefitOptions:
 class Refit:
     """A refit that can start: everything was found and checked.
 
-    ``figures`` are those of an earlier, complete run; ``is_resumed`` says whether there is a checkpoint to continue.
+    ``figures`` are those of an earlier, complete run; ``is_resumed`` says whether there is a checkpoint to continue;
+    ``took`` is how long the search trained the configuration, if that is known.
     """
 
     run_id: str
@@ -100,6 +104,7 @@ class Refit:
     figures: dict[str, Plain] | None
     is_resumed: bool
     force: bool = False
+    took: Took | None = None
 
     @property
     def file(self) -> Path:
@@ -170,6 +175,7 @@ def prepare_refit(run: RunDirectory | Path, options: RefitOptions) -> Refit:
         figures=None,
         is_resumed=False,
         force=options.force,
+        took=trained.took,
     )
     refit = _with_earlier_results(refit)
     if refit.export is not None:
@@ -306,8 +312,10 @@ def run_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[st
         If another process refits in the directory.
     ProblemError
         If the problem cannot be imported.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM; the training had :data:`GRACE_S` to save.
     """
-    with lock_directory(refit.directory):
+    with lock_directory(refit.directory), sigterm_as_ctrl_c():
         kept = {**refit.identity, "attempts": 0, "exports": {}}
         kept = _kept(refit.file) or kept
         kept["figures"] = refit.figures
@@ -338,7 +346,7 @@ def _trained(
     def show(point: CurvePoint) -> None:
         on_point(point._replace(loss=turned(point.loss, maximize=order.maximize)))
 
-    end = as_ended(trainer.run(order, _log(refit), on_point=show), interrupted=INTERRUPTED)
+    end = as_ended(trainer.run(order, _log(refit), on_point=show, grace_s=GRACE_S), interrupted=INTERRUPTED)
     if end.failure is None:
         kept.update(figures=dict(end.info), duration_s=end.duration_s)
         _save(refit, kept)

@@ -7,6 +7,7 @@ trains what a refit of the run directory would.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,13 +22,33 @@ from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 
+REFIT_FACTOR = "refit_factor"
+"""Key of an evaluation's information: how many times as long a refit of its budget takes, with all the data."""
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Took:
+    """How long the search trained a configuration, up to its highest budget.
+
+    ``factor`` is the :data:`REFIT_FACTOR`, or None if the problem gives none.
+    """
+
+    budget: float
+    seconds: float
+    factor: float | None
+
+    def refit_s(self, budget: float) -> float:
+        """Estimate of the seconds of a refit."""
+        return self.seconds * budget / self.budget * (self.factor or 1.0)
+
 
 @record(frozen=True, slots=True, kw_only=True)
 class Trained:
     """A configuration of a search, and what determines its training.
 
-    ``rungs`` are the budgets of its bracket, ``options`` the shared options of the problem, ``arguments`` the hash of
-    the script's arguments; ``directory`` is where the directories of refits are by default.
+    ``took`` is how long the search trained it, if that is known. ``rungs`` are the budgets of its bracket, ``options``
+    the shared options of the problem, ``arguments`` the hash of the script's arguments; ``directory`` is where the
+    directories of refits are by default.
     """
 
     run_id: str
@@ -43,6 +64,7 @@ class Trained:
     maximize: bool
     arguments: str
     directory: Path
+    took: Took | None = None
 
 
 def trained_in(run: RunDirectory, wanted: ConfigId | None = None) -> Trained:
@@ -70,7 +92,25 @@ def trained_in(run: RunDirectory, wanted: ConfigId | None = None) -> Trained:
         maximize=settings.maximize,
         arguments="" if source is None else source.arguments,
         directory=run.path / "refit",
+        took=time_taken(reader, config_id),
     )
+
+
+def time_taken(reader: JournalReader, config_id: ConfigId) -> Took | None:
+    """How long a search trained a configuration, by the outcomes of its evaluations; None if none was measured."""
+    rows = [row for row in reader.evaluations() if row["config_id"] == config_id and row["loss"] is not None]
+    found = [(row["budget"], reader.outcome(row["outcome"])) for row in rows if row["outcome"] is not None]
+    lasted = [(budget, outcome, outcome.duration_s) for budget, outcome in found if outcome.duration_s is not None]
+    if not lasted:
+        return None
+    budget, outcome, seconds = max(lasted, key=lambda each: each[0])
+    if outcome.info.get("continued_from") != 0:
+        # It may have continued from the rungs below.
+        seconds = math.fsum(each[2] for each in lasted)
+    factor = outcome.info.get(REFIT_FACTOR)
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        factor = None
+    return Took(budget=budget, seconds=seconds, factor=factor)
 
 
 def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
@@ -106,6 +146,7 @@ def trained_plain(trained: Trained) -> dict[str, Plain]:
         "integer_budgets": trained.integer_budgets,
         "maximize": trained.maximize,
         "arguments": trained.arguments,
+        "took": None if trained.took is None else [trained.took.budget, trained.took.seconds, trained.took.factor],
     }
 
 
@@ -166,7 +207,17 @@ def read_trained(file: Path, wanted: ConfigId | None = None) -> Trained:
         arguments=content["arguments"],
         # On another machine there may be no run directory.
         directory=(run if run.is_dir() else file.parent) / "refit",
+        took=_took_in(content.get("took")),
     )
+
+
+def _took_in(value: Any) -> Took | None:
+    """What an output says; None for that of an earlier version, or if it says nothing of use."""
+    try:
+        budget, seconds, factor = value
+        return Took(budget=float(budget), seconds=float(seconds), factor=None if factor is None else float(factor))
+    except (TypeError, ValueError):
+        return None
 
 
 def _no_output(file: Path, why: str) -> UsageError:

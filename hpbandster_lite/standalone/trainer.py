@@ -33,6 +33,7 @@ from hpbandster_lite.trainer.messages import (
 
 OrderEnd: TypeAlias = TrainerEnded | TrainerInterrupted | TrainerDied | TrainerRefused
 """How an order ended."""
+_ENDS = (TrainerEnded, TrainerInterrupted, TrainerDied, TrainerRefused)
 
 
 def as_ended(end: OrderEnd, *, interrupted: Failure) -> TrainerEnded:
@@ -110,6 +111,7 @@ class StandaloneTrainer:
         *,
         limit_s: float | None = None,
         on_point: Callable[[CurvePoint], object] | None = None,
+        grace_s: float = 0.0,
     ) -> OrderEnd:
         """Wait until the problem is imported, send the order, and wait for its end.
 
@@ -123,7 +125,38 @@ class StandaloneTrainer:
             Time limit of the evaluation; after it the trainer is killed.
         on_point
             Called with each point of the learning curve when it arrives.
+        grace_s
+            Seconds that the objective has to save after KeyboardInterrupt, which is then raised again. Default: 0.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If one was raised in this process.
         """
+        try:
+            return self._ended(order, log, limit_s, on_point)
+        except KeyboardInterrupt:
+            if grace_s > 0 and self._is_ready:
+                self._trainer.ask_to_stop()
+                self._wait_for_end(grace_s)
+            raise
+
+    def _wait_for_end(self, within_s: float) -> None:
+        """Receive until the order has ended, or this time has passed."""
+        ends_at = time.monotonic() + within_s
+        while time.monotonic() < ends_at:
+            self._wait(ends_at)
+            if any(isinstance(message, _ENDS) for message in self._trainer.receive()):
+                return
+
+    def _ended(
+        self,
+        order: TrainerOrder,
+        log: Path,
+        limit_s: float | None,
+        on_point: Callable[[CurvePoint], object] | None,
+    ) -> OrderEnd:
+        """See :meth:`run`."""
         if self._is_unfit:
             self._trainer.kill()
             self._start()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -69,7 +69,7 @@ class Optional:
             print("step", step)
             trial.report(step + 1, 1 / (step + 1), kind=self.options.kind)
             if step == 1:
-                _held()
+                _held(trial)
         (trial.directory / "model.json").write_text(json.dumps(weights))
         return {"model": "model.json", "test_error_percent": 4.5, "test_error_interval": [4.0, 5.0], "began": began,
                 "seed": trial.seed, "kind": self.options.kind, "data": str(self.options.data)}  # fmt: skip
@@ -82,11 +82,14 @@ class Optional:
         return {"largest_difference": 0.0}
 
 
-def _held() -> None:
+def _held(trial: Trial) -> None:
     held = os.environ.get(HOLD)
     deadline = time.monotonic() + 50
     while held is not None and Path(held).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+        if trial.should_stop():
+            print("asked to stop")
+            raise Interrupted
 
 
 problem = Optional(Options())

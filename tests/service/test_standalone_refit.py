@@ -115,6 +115,25 @@ def test_a_refit_that_was_killed_goes_on_from_its_checkpoint(run: RunDirectory, 
     assert (kept["figures"]["began"], kept["attempts"]) == (2, 2)
 
 
+def test_a_refit_saves_after_a_signal_and_says_how_to_go_on(run: RunDirectory, tmp_path: Path) -> None:
+    out, hold = tmp_path / "out", tmp_path / "hold"
+    hold.touch()
+    environment = {**os.environ, optional_problem.HOLD: str(hold)}
+    with subprocess.Popen(
+        command(run.path, "--out", out), env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if (out / "log.txt").exists() and "step 1" in (out / "log.txt").read_text():
+                break
+            time.sleep(0.02)
+        process.terminate()
+        printed, _ = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 130
+    assert f"to go on, from a checkpoint if there is one: hpbandster-lite refit {run.path} --out {out}" in printed
+    assert "asked to stop" in (out / "log.txt").read_text()
+
+
 def test_a_failure_of_a_refit_that_continued_says_what_to_do_about_half_a_file(
     run: RunDirectory, described: ProblemDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

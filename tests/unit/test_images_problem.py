@@ -140,6 +140,9 @@ def test_repeats_are_for_the_highest_budget_alone(pictures: Path, tmp_path: Path
     high = problem.evaluate(SMALL, 3, Trial(budget=3, max_budget=3, directory=tmp_path / "high"))
     assert "repeats" not in low
     assert len(high["repeats"]) == 2
+    # A refit trains one network, with the tenth that validated, too.
+    assert low["refit_factor"] == pytest.approx(1 / 0.9, rel=0.02)
+    assert high["refit_factor"] == low["refit_factor"] / 2
 
 
 # ------------------------------------------------------------------------------------------------------------- options

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+from rich.console import Console
 
 from hpbandster_lite.cli.typed_ids import read_configuration_id
-from hpbandster_lite.cli.view.refit_report import CurveLines
+from hpbandster_lite.cli.view.refit_report import CurveLines, introduce_refit
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
+from hpbandster_lite.standalone.trained import Took, time_taken
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
 
@@ -120,3 +124,65 @@ def test_a_configuration_is_named_as_list_prints_it(text: str) -> None:
 def test_what_names_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a configuration; give one as list prints it"):
         read_configuration_id(text)
+
+
+@pytest.mark.parametrize(
+    ("took", "is_resumed", "line"),
+    [
+        (
+            Took(budget=27.0, seconds=110.0, factor=12.0),
+            False,
+            "it takes about 22 min 00 s: the search took 1 min 50 s for 27 epochs, and all the data takes 12 times as "
+            "long",
+        ),
+        (
+            Took(budget=9.0, seconds=40.0, factor=None),
+            True,
+            "it takes about 2 min 00 s, less what was trained before: the search took 40 s for 9 epochs, and more data "
+            "takes longer",
+        ),
+    ],
+)
+def test_a_refit_says_before_it_begins_how_long_it_takes(took: Took, is_resumed: bool, line: str) -> None:
+    refit: Any = SimpleNamespace(
+        evaluation=EvaluationId(ConfigId(0, 0, 3), 2), budget=27.0, unit="epochs", seed=5, is_resumed=is_resumed,
+        figures=None, directory="/runs/x/refit", values={"x": 1}, took=took,
+    )  # fmt: skip
+    out = Console(record=True, file=StringIO(), width=100)
+    introduce_refit(out, refit)
+    assert line in out.export_text().splitlines()
+    refit.took = replace(took, seconds=0.001)
+    introduce_refit(out, refit)
+    assert "it takes" not in out.export_text()
+
+
+def evaluated(budget: float, seconds: float | None, info: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    row = {"config_id": ConfigId(0, 0, 3), "budget": budget, "loss": 0.5, "outcome": int(budget)}
+    return row, SimpleNamespace(duration_s=seconds, info=info)
+
+
+@pytest.mark.parametrize(
+    ("found", "took"),
+    [
+        ([], None),
+        ([evaluated(9.0, None, {})], None),
+        # A training that began from its seed; one that continued; and one of which this is not known.
+        (
+            [evaluated(3.0, 5.0, {}), evaluated(9.0, 14.0, {"continued_from": 0.0, "refit_factor": 12})],
+            Took(budget=9.0, seconds=14.0, factor=12),
+        ),
+        (
+            [evaluated(3.0, 5.0, {}), evaluated(9.0, 9.0, {"continued_from": 3.0, "refit_factor": 0.5})],
+            Took(budget=9.0, seconds=14.0, factor=0.5),
+        ),
+        (
+            [evaluated(3.0, 5.0, {}), evaluated(9.0, 9.0, {"refit_factor": "x"})],
+            Took(budget=9.0, seconds=14.0, factor=None),
+        ),
+    ],
+)
+def test_how_long_a_search_trained_a_configuration_is_in_its_journal(found: list[Any], took: Took | None) -> None:
+    outcomes = {row["outcome"]: outcome for row, outcome in found}
+    other = {"config_id": ConfigId(0, 0, 4), "budget": 9.0, "loss": 0.1, "outcome": 99}
+    reader: Any = SimpleNamespace(evaluations=lambda: [*(row for row, _ in found), other], outcome=outcomes.get)
+    assert time_taken(reader, ConfigId(0, 0, 3)) == took

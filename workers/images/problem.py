@@ -139,14 +139,16 @@ class ImageProblem:
         Returns
         -------
         dict
-            As of :func:`~hpbandster_lite.workers.images.training.train`, and ``lowered``: the values of the
-            hyperparameters that are too large for these images, as the training uses them.
+            As of :func:`~hpbandster_lite.workers.images.training.train`; ``lowered``: the values of the
+            hyperparameters that are too large for these images, as the training uses them; and ``refit_factor``: how
+            many times as long a refit trains, with all images.
         """
         from hpbandster_lite.workers.images.training import train_folds
 
         folds = self._divided(trial.device)
         images = smallest(folds)
         is_top = budget >= TOP_RUNG * trial.max_budget
+        repeats = self.options.repeats if is_top else 1
         result = train_folds(
             self._builder(config, images.shape),
             self._recipe_for(config, images),
@@ -154,9 +156,11 @@ class ImageProblem:
             trial,
             folds,
             scoring=self._scoring,
-            repeats=self.options.repeats if is_top else 1,
+            repeats=repeats,
             new_stopwatch=self._new_stopwatch(trial),
         )
+        more = len(read_images(*self._source).train_y) / len(images) if self.unit == "epochs" else 1.0
+        result["refit_factor"] = more / (repeats * len(folds))
         lowered = lowered_to(config, images.shape, len(images))
         return {**result, "lowered": lowered} if lowered else result
 

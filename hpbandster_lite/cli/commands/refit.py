@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -100,7 +101,9 @@ def refit(
         done = run_refit(prepared, lines.take)
     except KeyboardInterrupt:
         lines.end()
-        output.print("interrupted; the same command continues it, from a checkpoint if there is one", soft_wrap=True)
+        way_on = f"hpbandster-lite {shlex.join(sys.argv[1:])}"
+        text = f"\ninterrupted; to go on, from a checkpoint if there is one: {way_on}"
+        output.print(text, markup=False, highlight=False, soft_wrap=True)
         raise
     lines.end()
     if isinstance(done, Failure):

@@ -12,8 +12,11 @@ from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.records import CurvePoint, Plain, users_values
 from hpbandster_lite.standalone.refit import Refit
+from hpbandster_lite.standalone.trained import Took
 
 LINE_EVERY_S = 1.0
+WORTH_A_LINE_S = 1.0
+"""A shorter refit is over before anybody has read how long it takes."""
 
 
 class CurveLines:
@@ -78,7 +81,20 @@ def introduce_refit(out: Console, refit: Refit) -> None:
         how = "done before: refit of"
     out.print(f"{how} {what}, in {refit.directory}\n", markup=False, soft_wrap=True)
     out.print(values_table("hyperparameter", users_values(refit.values)))
+    if refit.figures is None and refit.took is not None and refit.took.refit_s(refit.budget) >= WORTH_A_LINE_S:
+        out.print(f"\n{_expected(refit, refit.took)}", markup=False, soft_wrap=True)
     out.print()
+
+
+def _expected(refit: Refit, took: Took) -> str:
+    """How long the refit is expected to take, and from which measurement."""
+    less = ", less what was trained before" if refit.is_resumed else ""
+    measured = f"the search took {duration(took.seconds)} for {amount(took.budget, refit.unit)}"
+    if took.factor is None:
+        more = "more data takes longer"
+    else:
+        more = f"all the data takes {number(took.factor, 3)} times as long"
+    return f"it takes about {duration(took.refit_s(refit.budget))}{less}: {measured}, and {more}"
 
 
 def conclude_refit(out: Console, refit: Refit, done: dict[str, Plain]) -> None:
