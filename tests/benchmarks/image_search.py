@@ -66,7 +66,7 @@ def searched(seed: int, data: Path | None, folder: Path, **options: Any) -> dict
     incumbent = json.loads((RunDirectory(folder).path / "incumbent.json").read_text("utf-8"))
     infos = [info for info in result.evaluations["info"] if info]
     return {
-        "validation": incumbent["loss"],
+        "validation": incumbent["info"]["validation_error_percent"],
         "test": incumbent["test"]["test_error_percent"],
         "budget": incumbent["budget"],
         "configuration": incumbent["values"],
@@ -87,7 +87,7 @@ def baseline(seed: int, data: str | None) -> None:
         trained = problem.evaluate(WRN_16_1, LARGEST_S, trial)
         judged = hpb.Trial(budget=LARGEST_S, unit="seconds", seed=seed, previous_directory=folder)
         tested = problem.test(WRN_16_1, LARGEST_S, judged)
-    print(json.dumps({"validation": trained["loss"], "test": tested["test_error_percent"],
+    print(json.dumps({"validation": trained["validation_error_percent"], "test": tested["test_error_percent"],
                       "parameters": trained["parameters"], "epochs": trained["epochs"]}))  # fmt: skip
 
 

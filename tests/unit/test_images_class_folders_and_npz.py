@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
+from hpbandster_lite.workers.images.image_data import Groups, ImageData, ImageDataError
 from hpbandster_lite.workers.images.npz_file import read_npz
-from hpbandster_lite.workers.images.read_images import read_images
+from hpbandster_lite.workers.images.read_images import ImageSource, look_at_images, read_images
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 
@@ -401,3 +401,91 @@ def test_no_image_is_lost_or_takes_anothers_label(
     numbers = np.concatenate([images.train_x, images.test_x])[:, 0, 0, 0]
     assert sorted(numbers.tolist()) == list(range(n))
     assert (np.concatenate([images.train_y, images.test_y]) == numbers % classes).all()
+
+
+# ------------------------------------------------------------------------------------------------------------ groups
+
+
+def write_patients(folder: Path, n: int = 12, *, first: int = 0, seed: int = 0) -> None:
+    """Patients with two or three pictures each; every third one is ill."""
+    for patient in range(first, first + n):
+        for number in range(2 + patient % 2):
+            kind = "ill" if patient % 3 == 0 else "healthy"
+            save(folder / kind / f"p{patient}_{number}.png", picture(seed + 10 * patient + number, 9, 7))
+
+
+def patients_of(groups: Groups | None) -> set[str]:
+    assert groups is not None
+    return {groups.names[number] for number in groups.numbers}
+
+
+@pytest.mark.parametrize("group", [r"(p\d+)_", "patient"], ids=["pattern", "column"])
+def test_no_patient_is_on_two_sides_of_a_folder(group: str, tmp_path: Path) -> None:
+    write_patients(tmp_path)
+    lines = [f"{file.name},{file.name.split('_')[0]}" for file in tmp_path.rglob("*.png")]
+    (tmp_path / "table.csv").write_text("\n".join(["picture,patient", *lines]))
+    images = read_images("images", tmp_path, group=group)
+    assert not patients_of(images.train_groups) & patients_of(images.test_groups)
+    assert len(patients_of(images.train_groups) | patients_of(images.test_groups)) == 12
+    assert set(images.test_y) == {0, 1}
+    for x, groups in ((images.train_x, images.train_groups), (images.test_x, images.test_groups)):
+        assert groups is not None
+        for image, number in zip(x, groups.numbers, strict=True):
+            patient = int(groups.names[number][1:])
+            assert any(np.array_equal(image[0], picture(10 * patient + each, 9, 7)) for each in range(3))
+    look = look_at_images(ImageSource("images", tmp_path, group=group))
+    assert look.refusal is None
+    assert look.labelled is not None
+    assert np.array_equal(look.labelled.labels, images.train_y)
+    assert patients_of(look.labelled.groups) == patients_of(images.train_groups)
+
+
+def test_a_patient_in_train_and_in_test_is_refused_before_the_start(tmp_path: Path) -> None:
+    write_patients(tmp_path / "train")
+    write_patients(tmp_path / "test", 4, first=11, seed=1_000)
+    words = r"1 group has training and test images \('p11'\), so the test error would be too low; put all images of"
+    with pytest.raises(ImageDataError, match=words):
+        read_images("images", tmp_path, group=r"(p\d+)_")
+    found = look_at_images(ImageSource("images", tmp_path, group=r"(p\d+)_")).refusal
+    assert found is not None
+    assert "so the test error would be too low" in found
+    apart = read_images("images", tmp_path, group=r"((?:train|test).*p\d+)_")
+    assert len(apart.test_y) == 10
+
+
+def test_groups_that_cannot_be_found_are_refused_before_the_start(tmp_path: Path) -> None:
+    write_patients(tmp_path)
+    found = look_at_images(ImageSource("images", tmp_path, group="patient")).refusal
+    assert found is not None
+    assert "no CSV file in" in found
+
+
+@pytest.mark.parametrize("names", [("patient", ""), ("patient_train", "_train"), ("test_patient", "_train")])
+def test_arrays_have_groups_too(names: tuple[str, str], tmp_path: Path) -> None:
+    rng, name = np.random.default_rng(0), names[1]
+    y, patient = np.arange(60) % 2, np.array([f"p{number}" for number in np.arange(60) // 5])
+    x = rng.integers(0, 255, (60, 4, 4), dtype=np.uint8)
+    arrays: dict[str, Any] = {f"x{name}": x, f"y{name}": y, f"patient{name}": patient}
+    if name:
+        arrays |= {"x_test": x[:4], "y_test": y[:4], "test_patient": np.array(["q1", "q1", "q2", "q2"])}
+    np.savez(tmp_path / "a.npz", **arrays)
+    images = read_npz(tmp_path / "a.npz", group="patient")
+    assert images.train_groups is not None
+    assert not patients_of(images.train_groups) & patients_of(images.test_groups)
+    for image, number in zip(images.train_x, images.train_groups.numbers, strict=True):
+        (row,) = (i for i in range(60) if np.array_equal(image[0], x[i]))
+        assert images.train_groups.names[number] == patient[row]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({}, "--group patient needs the array patient, one value for each image; add it"),
+        ({"patient": np.arange(3)}, "3 values of patient for 20 images; give one for each"),
+    ],
+    ids=["none", "other length"],
+)
+def test_arrays_without_groups_are_refused(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2, **arrays)
+    with pytest.raises(ImageDataError, match=words):
+        read_npz(tmp_path / "a.npz", group="patient")

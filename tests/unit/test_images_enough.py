@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpbandster_lite.workers.images.enough_images import judgement_of, precision_note
+from hpbandster_lite.workers.images.enough_images import precision_note, verdict_on
 from hpbandster_lite.workers.images.image_data import Groups, Labelled
 from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.splits import Division
@@ -20,7 +20,7 @@ def refused(
 ) -> str | None:
     named = None if groups is None else Groups(groups, tuple(map(str, range(50))))
     labelled = Labelled(np.array(labels), NAMES, named)
-    return judgement_of(labelled, Division(**division), metric, stratified=True).refusal
+    return verdict_on(labelled, Division(**division), metric, stratified=True).refusal
 
 
 @pytest.mark.parametrize("metric", ["error", "balanced_error", "macro_f1", "auroc"])

@@ -37,8 +37,8 @@ def places() -> dict[str, list[str]]:
 
 
 def write_pictures(folder: Path) -> None:
-    """Four pictures of two classes."""
-    for number, name in enumerate("aabb"):
+    """Eight pictures of two classes."""
+    for number, name in enumerate("aaaabbbb"):
         (folder / name).mkdir(exist_ok=True)
         Image.new("L", (8, 8), 10 * number).save(folder / name / f"{number}.png")
 
@@ -111,8 +111,10 @@ def test_a_plan_has_the_notes_of_a_shipped_problem_unless_its_data_is_missing(tm
 
     assert notes == (
         "an evaluation at the highest budget trains 3 networks (--repeats 3), so it takes 3 times its budget",
-        f"{tmp_path}: 4 pictures: a 2, b 2",
-        "sizes: 8x8 (4); modes: L (4)",
+        f"{tmp_path}: 8 pictures: a 4, b 4",
+        "sizes: 8x8 (8); modes: L (8)",
+        "2 validation images cannot tell a point of difference apart: an error of 10 % has a 95 % interval of ±41.6 "
+        "points; what helps is more images or --folds 5, which validates with all 6 or a larger --valid-share",
     )
     assert missing == []
     assert prepare(SearchOptions(problem=absent, seed=1), on_missing=missing.append).notes == ()

@@ -34,7 +34,7 @@ from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.device_images import all_for_refit, training_and_validation
 from hpbandster_lite.workers.images.options import ImageOptions
 from hpbandster_lite.workers.images.problem import SLOW_BFLOAT16, ImageProblem
-from hpbandster_lite.workers.images.read_images import ImageSource
+from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
 from hpbandster_lite.workers.training.faults import Diverged
@@ -185,6 +185,7 @@ def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
         ("valid_share=1", "valid_share=1; it must be above 0 and below 1, for example 0.2"),
         ("folds=0", "folds=0; it must be at least 1"),
         ("folds=5&valid_share=0.2", "folds=5 determines the validation images, so valid_share=0.2 has no effect"),
+        ("group=patient", "group=patient is only for the data set images, not for cifar10; leave it out"),
         ("preset=paper&folds=5", "--preset paper requires folds=1, got 5"),
         ("preset=paper&metric=auroc", "--preset paper requires metric=error, got auroc; leave one of them out"),
         ("preset=paper&class_weights=balanced", "--preset paper requires class_weights=none, got balanced"),
@@ -419,12 +420,69 @@ def test_folds_are_evaluated_continued_tested_and_refitted(pictures: Path, tmp_p
     kept = problem.refit(SMALL, 3, Trial(budget=3, directory=tmp_path / "refit", seed=1))
     assert kept["training_images"] == 140
     assert load_model(tmp_path / "refit" / "model.pt").class_names == ("left", "right")
-    assert problem.notes()[:2] == [
+    assert room.cost_notes(problem.options) == [
         "an evaluation trains 3 networks, one for each fold (--folds 3), each for the whole budget, so it takes 3 "
         "times its budget",
         "an evaluation at the highest budget trains 6 networks (--repeats 2 of 3 folds), so it takes 6 times its "
         "budget",
     ]
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 images of 30 patients."""
+    rng, patient = np.random.default_rng(1), np.arange(90) // 3
+    x, y = rng.integers(0, 100, (90, 12, 10)), patient % 2
+    for row, side in enumerate(y):
+        x[row, :, 5 * side : 5 * side + 5] += 120
+    file = tmp_path_factory.mktemp("patients") / "patients.npz"
+    np.savez(file, x=x.astype(np.uint8), y=y, patient=patient)
+    return file
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_groups_train_or_validate_or_are_tested_together(folds: int, patients: Path, tmp_path: Path) -> None:
+    problem = own(patients, group="patient", folds=folds, metric="balanced_error")
+    sides = problem._divided("cpu")
+    assert len(sides) == folds
+    every = read_images("images", patients, group="patient")
+    assert every.train_groups is not None
+    assert every.test_groups is not None
+    groups = every.train_groups.numbers
+    of_image = {image.tobytes(): number for image, number in zip(every.train_x, groups, strict=True)}
+    for side in sides:
+        train, valid = ({of_image[image.numpy().tobytes()] for image in part.x} for part in side)
+        assert not train & valid
+        assert not (train | valid) & set(every.test_groups.numbers)
+    problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=tmp_path, seed=1))
+    figures = problem.test(SMALL, 1, Trial(budget=1, previous_directory=tmp_path, seed=1))
+    low, high = figures["test_error_interval_percent"]
+    assert low <= figures["test_error_percent"] <= high
+    kept = problem.refit(SMALL, 1, Trial(budget=1, directory=tmp_path / "refit", seed=1))
+    assert kept["training_images"] + kept["test_images"] == 90
+
+
+def test_a_set_that_cannot_be_judged_is_refused_before_the_start_and_by_each_evaluation(
+    patients: Path, tmp_path: Path
+) -> None:
+    problem = own(patients, valid_images=1, metric="auroc")
+    refusal = problem.refused_data
+    assert refusal is not None
+    words = "1 of 2 classes ("
+    assert str(refusal(None)).startswith(words)
+    with pytest.raises(UsageError, match=r"1 of 2 classes \('.'\) has no validation image"):
+        problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
+    assert own(patients, valid_images=1).refused_data(None) is None  # type: ignore[misc] # it is no None
+    assert "do not make 100 folds" in str(own(patients, folds=100).refused_data(None))  # type: ignore[misc] # as above
+
+
+def test_a_plan_notes_that_few_validation_images_tell_no_point_apart(patients: Path) -> None:
+    notes = own(patients).notes()
+    assert any("8 validation images cannot tell a point of difference apart" in note for note in notes)
+    assert "78 images for training and validation are of 26 groups" in own(patients, group="patient").notes()
+    assert ImageProblem(ImageOptions()).notes() == []
+    (note,) = ImageProblem(ImageOptions(data_set="mnist", valid_images=500)).notes()
+    assert note.startswith("500 validation images cannot tell a point of difference apart: an error of 10 % has a 95 %")
 
 
 def test_a_batch_of_folds_is_lowered_to_a_quarter_of_the_smallest_fold(pictures: Path, tmp_path: Path) -> None:

@@ -17,14 +17,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels
+from hpbandster_lite.workers.images.groups import groups_of_pictures
+from hpbandster_lite.workers.images.image_data import (
+    Groups,
+    ImageData,
+    ImageDataError,
+    Labelled,
+    Labels,
+    refuse_in_both,
+)
 from hpbandster_lite.workers.images.picture import Preparation
 from hpbandster_lite.workers.images.picture_cache import Pictures, decoded, pixels_folder, replace_file
-from hpbandster_lite.workers.images.picture_findings import Findings, LookedSample, Sample, findings_in, refuse
+from hpbandster_lite.workers.images.picture_findings import Findings, Kept, LookedSample, Sample, findings_in, refuse
 from hpbandster_lite.workers.images.picture_look import OnProgress, list_file, look_at_folder
 from hpbandster_lite.workers.images.picture_processes import Item
 from hpbandster_lite.workers.images.read_how import ReadHow
-from hpbandster_lite.workers.images.splits import with_test_set_apart
+from hpbandster_lite.workers.images.splits import apart_for_test, with_test_set_apart
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -79,7 +87,7 @@ def read_folder(folder: Path, how: ReadHow) -> ImageData:
     findings = look_at_classes(folder, how)
     refuse(findings)
     kept = findings.kept
-    names = tuple(sorted({sample.class_name for sample in kept.train}))
+    labels = labels_of(folder, kept, how.group)
     looked = kept.train + (kept.test or [])
     first = looked[0].looked.seen
     height, width = how.size or (first.height, first.width)
@@ -96,18 +104,54 @@ def read_folder(folder: Path, how: ReadHow) -> ImageData:
         ),
         pixels_folder(how.cache),
     )
-    train_y = _labels((sample.class_name for sample in kept.train), names)
     if kept.test is None:
-        return with_test_set_apart(str(folder), pixels, train_y, names)
+        return with_test_set_apart(str(folder), pixels, labels.train_y, labels.class_names, labels.train_groups)
     n = len(kept.train)
-    return ImageData(
-        source=str(folder),
-        train_x=pixels[:n],
-        train_y=train_y,
-        test_x=pixels[n:],
-        test_y=_labels((sample.class_name for sample in kept.test), names),
-        class_names=names,
-    )
+    return ImageData(source=str(folder), train_x=pixels[:n], test_x=pixels[n:], **labels._asdict())
+
+
+class FolderLabels(NamedTuple):
+    """Classes and groups of the pictures of a folder; all are ``train`` if the test set is a share of them."""
+
+    train_y: Labels
+    test_y: Labels
+    class_names: tuple[str, ...]
+    train_groups: Groups | None
+    test_groups: Groups | None
+
+    def outside_test(self, source: str) -> Labelled:
+        """The images outside the test set.
+
+        Raises
+        ------
+        ImageDataError
+            If a group has training and test images.
+        """
+        groups = self.train_groups
+        if not len(self.test_y):
+            rows, _ = apart_for_test(self.train_y, None if groups is None else groups.numbers)
+            return Labelled(self.train_y[rows], self.class_names, None if groups is None else groups.of(rows))
+        if groups is not None and self.test_groups is not None:
+            refuse_in_both(source, groups, self.test_groups)
+        return Labelled(self.train_y, self.class_names, groups)
+
+
+def labels_of(folder: Path, kept: Kept, group: str | None) -> FolderLabels:
+    """Classes and groups of the pictures that are used.
+
+    Raises
+    ------
+    ImageDataError
+        If the groups cannot be found.
+    """
+    n, looked = len(kept.train), kept.train + (kept.test or [])
+    names = tuple(sorted({sample.class_name for sample in kept.train}))
+    y = _labels((sample.class_name for sample in looked), names)
+    groups = None
+    if group is not None:
+        groups = groups_of_pictures(folder, [sample.looked.name for sample in looked], group)
+    first, last = slice(0, n), slice(n, None)
+    return FolderLabels(y[first], y[last], names, groups and groups.of(first), groups and groups.of(last))
 
 
 def look_at_classes(folder: Path, how: ReadHow, on_progress: OnProgress | None = None) -> Findings:

@@ -40,6 +40,8 @@ class DeviceImages:
         value, 0 ... 255; the same for every part. ``std`` is 1 for a constant channel.
     class_names
         One name for each class.
+    groups
+        The number of each image's group, int64, shape (n,), on the host; None if each image is alone.
     """
 
     x: torch.Tensor
@@ -47,6 +49,7 @@ class DeviceImages:
     mean: torch.Tensor
     std: torch.Tensor
     class_names: tuple[str, ...]
+    groups: Labels | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -66,7 +69,8 @@ class DeviceImages:
 
     def part(self, first: int, last: int | None) -> DeviceImages:
         """The images from ``first`` to ``last``, without ``last``, or to the end, in the same memory."""
-        return replace(self, x=self.x[first:last], y=self.y[first:last])
+        groups = None if self.groups is None else self.groups[first:last]
+        return replace(self, x=self.x[first:last], y=self.y[first:last], groups=groups)
 
 
 class Sides(NamedTuple):
@@ -136,7 +140,8 @@ def images_for_test(
     like = all_for_refit(device, source) if like is None else like
     with _one_at_a_time:
         x, y = _test_tensors(like.x.device, source)
-    return replace(like, x=x, y=y)
+        groups = read_images(*source).test_groups
+    return replace(like, x=x, y=y, groups=None if groups is None else groups.numbers)
 
 
 # -------------------------------------------------------------------------------------------------------- made once

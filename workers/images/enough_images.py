@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpbandster_lite.workers.images.catalogue import DataSet
 from hpbandster_lite.workers.images.image_data import Labelled
 from hpbandster_lite.workers.images.metric_names import OF_CLASSES, Metric
-from hpbandster_lite.workers.images.splits import Division, Split, classes_without
+from hpbandster_lite.workers.images.splits import Division, Split, classes_without, validation_count
 
 SHOWN = 3
 USUAL_ERROR = 0.1
@@ -23,14 +24,14 @@ FEW_IMAGES = 5_000
 """Up to so many images folds are affordable."""
 
 
-class Judgement(NamedTuple):
+class Verdict(NamedTuple):
     """Why a division cannot judge a network, and that it cannot tell a point of difference apart; None if it can."""
 
     refusal: str | None
     note: str | None
 
 
-def judgement_of(labelled: Labelled, division: Division, metric: Metric, *, stratified: bool) -> Judgement:
+def verdict_on(labelled: Labelled, division: Division, metric: Metric, *, stratified: bool) -> Verdict:
     """Whether the images of a division suffice for a metric.
 
     Raises
@@ -46,7 +47,18 @@ def judgement_of(labelled: Labelled, division: Division, metric: Metric, *, stra
     validating = labelled.labels[np.concatenate([side.validation for side in sides])]
     counts = np.bincount(validating, minlength=len(labelled.class_names)).tolist()
     note = precision_note(counts, metric, folds=len(sides), images=len(labelled.labels))
-    return Judgement(refused, note)
+    return Verdict(refused, note)
+
+
+def verdict_on_sizes(known: DataSet, division: Division, metric: Metric) -> Verdict:
+    """The same from the size of a data set of the catalogue, whose classes are about equally large."""
+    whole = known.n_training
+    n = whole if division.folds > 1 else validation_count(whole, division.valid_share)
+    if division.valid_images is not None:
+        n = min(n, division.valid_images * division.folds)
+    classes = known.shape.classes
+    counts = [n * (i + 1) // classes - n * i // classes for i in range(classes)]
+    return Verdict(None, precision_note(counts, metric, folds=division.folds, images=whole))
 
 
 def refusal(sides: Sequence[Split], labelled: Labelled, metric: Metric, *, is_limited: bool) -> str | None:

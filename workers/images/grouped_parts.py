@@ -18,7 +18,9 @@ NO_IMAGES = (1e7, 1e5, 1e3)
 is more than the usual deviations from the shares together. Parts with equal shares are folds, with the second cost."""
 EMPTY = 1e10
 """Cost of a part without images."""
-MOST_CHANGES = 1_000
+MOST_CHANGES, FEWEST_CHANGES = 1_000, 20
+MOST_NUMBERS = 200_000_000
+"""Numbers that all changes together compute, which takes some seconds; many small groups need few changes."""
 FEW_GROUPS = 250
 """Up to this number all pairs of groups are tried for an exchange."""
 HELPS = -1e-9
@@ -105,7 +107,8 @@ class _Table:
 
     def improve(self) -> None:
         """Move or exchange groups, the best change first, until no change helps."""
-        for _ in range(MOST_CHANGES):
+        most = MOST_NUMBERS // (self._counts.size * len(self._held))
+        for _ in range(min(max(most, FEWEST_CHANGES), MOST_CHANGES)):
             if not (self._moved() or self._exchanged()):
                 return
 

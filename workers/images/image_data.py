@@ -60,6 +60,14 @@ class Labelled(NamedTuple):
     class_names: tuple[str, ...]
     groups: Groups | None = None
 
+    @property
+    def group_notes(self) -> list[str]:
+        """How many groups there are."""
+        if self.groups is None:
+            return []
+        count = len(np.unique(self.groups.numbers))
+        return [f"{len(self.labels):,} images for training and validation are of {count:,} groups"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.groups import joined, numbered
+from hpbandster_lite.workers.images.image_data import Groups, ImageData, ImageDataError, Labels, Pixels
 from hpbandster_lite.workers.images.picture import Aspect, fitted
 from hpbandster_lite.workers.images.splits import with_test_set_apart
 
@@ -38,7 +39,9 @@ REMEDY = "np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...), or o
 Array = npt.NDArray[Any]
 
 
-def read_npz(file: Path, size: tuple[int, int] | None = None, aspect: Aspect = "squeeze") -> ImageData:
+def read_npz(
+    file: Path, size: tuple[int, int] | None = None, aspect: Aspect = "squeeze", group: str | None = None
+) -> ImageData:
     """Read a file of arrays.
 
     Parameters
@@ -49,6 +52,8 @@ def read_npz(file: Path, size: tuple[int, int] | None = None, aspect: Aspect = "
         Height and width to which the images are resized. Default: ``None``, to keep their size.
     aspect
         How an image of another shape is brought to the size. Default: ``"squeeze"``.
+    group
+        Name of the arrays with the group of each image; the parts are named as for the labels. Default: ``None``.
 
     Raises
     ------
@@ -68,20 +73,24 @@ def read_npz(file: Path, size: tuple[int, int] | None = None, aspect: Aspect = "
                 "for example np.argmax(y, axis=1) of one-hot rows"
             )
     classes, names = _classes(file, labels, arrays.get("class_names"))
+    groups = {} if group is None else _groups(file, arrays, labels, group)
     if "" in pixels:
-        return with_test_set_apart(str(file), pixels[""], _matching(file, "", pixels, classes), names)
+        matching = _matching(file, "", pixels, classes)
+        return with_test_set_apart(str(file), pixels[""], matching, names, groups.get(""))
     test = ["test"] if "test" in pixels else ["val"]
     train = [part for part in ("train", "val") if part in pixels and part not in test]
     if not {*train, *test} <= set(pixels) or "train" not in train:
         raise ImageDataError(f"{file} has images for {sorted(pixels)}, but requires training and test images: {REMEDY}")
-    matching = {part: _matching(file, part, pixels, classes) for part in train + test}
+    of_parts = {part: _matching(file, part, pixels, classes) for part in train + test}
     return ImageData(
         source=str(file),
         train_x=np.concatenate([pixels[part] for part in train]) if len(train) > 1 else pixels[train[0]],
-        train_y=np.concatenate([matching[part] for part in train]),
+        train_y=np.concatenate([of_parts[part] for part in train]),
         test_x=pixels[test[0]],
-        test_y=matching[test[0]],
+        test_y=of_parts[test[0]],
         class_names=names,
+        train_groups=joined([groups[part] for part in train]) if groups else None,
+        test_groups=groups.get(test[0]),
     )
 
 
@@ -121,6 +130,30 @@ def _by_part(file: Path, arrays: Mapping[str, Array]) -> tuple[dict[str, Array],
     if not images or set(images) != set(labels) or ("" in images and len(images) > 1):
         raise ImageDataError(f"{file} has the arrays {sorted(arrays)}; name images and labels: {REMEDY}")
     return images, labels
+
+
+def _groups(
+    file: Path, arrays: Mapping[str, Array], labels: Mapping[str, Array], group: str
+) -> dict[str, Groups]:
+    """The groups of each part, with the same names."""
+    found: dict[str, Array] = {}
+    for name, array in arrays.items():
+        for token, part in (("", ""), *PARTS.items()):
+            if name in (group, f"{group}_{token}", f"{token}_{group}") and (part or name == group):
+                found[part] = array.reshape(-1)
+    for part, y in labels.items():
+        wanted = f"{group}_{part}" if part else group
+        if part not in found:
+            raise ImageDataError(f"{file}: --group {group} needs the array {wanted}, one value for each image; add it")
+        if len(found[part]) != len(y):
+            raise ImageDataError(
+                f"{file}: {len(found[part]):,} values of {wanted} for {len(y):,} images; give one for each"
+            )
+    every = numbered(value for part in labels for value in found[part].tolist())
+    ends = np.cumsum([len(y) for y in labels.values()]).tolist()
+    return {
+        part: every.of(slice(end - len(y), end)) for (part, y), end in zip(labels.items(), ends, strict=True)
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- pixels

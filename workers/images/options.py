@@ -27,7 +27,7 @@ else:
     SpaceName = Literal[tuple(SPACES)]
 
 
-OWN_IMAGES_ALONE = ("image_size", "aspect", "unusual")
+OWN_IMAGES_ALONE = ("image_size", "aspect", "unusual", "group")
 """Options that are only for your own images."""
 
 
@@ -76,6 +76,13 @@ class ImageOptions:
         metadata={
             "help": "for few images: divide them into so many folds, train without each of them for the whole budget, "
             "and validate with it; the loss is the mean"
+        },
+    )
+    group: str | None = field(
+        default=None,
+        metadata={
+            "help": "for your own images: a column of a CSV file in their folder (of an .npz: an array), or a pattern "
+            "of their names; images with one value, such as a patient's, are all for training, validation, or test"
         },
     )
     metric: Metric = field(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.problems.trial import recorded_note
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
-from hpbandster_lite.workers.images.enough_images import Judgement, judgement_of
+from hpbandster_lite.workers.images.enough_images import Verdict, verdict_on, verdict_on_sizes
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.judging_share import judging_notes
 from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
-from hpbandster_lite.workers.images.read_images import ImageSource, look_at_images, read_images
+from hpbandster_lite.workers.images.read_images import ImageSource, Look, look_at_images, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.splits import Division
@@ -99,7 +99,7 @@ class ImageProblem:
     @property
     def refused_data(self) -> Callable[[Callable[[str], object] | None], str | None] | None:
         """Why your own images cannot be used, with everything that a look at them finds, or None if they can."""
-        return None if self.options.data_set in CATALOGUE else lambda say: look_at_images(self._source, say)[1]
+        return None if self.options.data_set in CATALOGUE else self._refusal
 
     @property
     def prepare_data(self) -> Callable[[], object] | None:
@@ -108,12 +108,27 @@ class ImageProblem:
 
     def notes(self) -> list[str]:
         """What to know before a search: what costs more than its budget, and what your own images are."""
+        look = look_at_images(self._source)
+        judged = self._verdict(look)
+        groups = [] if look.labelled is None else look.labelled.group_notes
         continues = self.options.schedule == "nested"
-        return [
-            *cost_notes(self.options),
-            *judging_notes(self.options, self._own_ladder(), continues=continues),
-            *look_at_images(self._source)[0],
-        ]
+        judging = judging_notes(self.options, self._own_ladder(), continues=continues)
+        return [*cost_notes(self.options), *judging, *look.notes, *groups, *filter(None, [judged.note])]
+
+    def _refusal(self, on_progress: Callable[[str], object] | None) -> str | None:
+        look = look_at_images(self._source, on_progress)
+        try:
+            return look.refusal or self._verdict(look).refusal
+        except ImageDataError as error:
+            return str(error)
+
+    def _verdict(self, look: Look) -> Verdict:
+        """Whether the validation images suffice, as far as that is known without the images of the catalogue."""
+        options, labelled = self.options, look.labelled
+        if labelled is not None:
+            return verdict_on(labelled, self._division, options.metric, stratified=True)
+        known = CATALOGUE.get(options.data_set)
+        return Verdict(None, None) if known is None else verdict_on_sizes(known, self._division, options.metric)
 
     def chosen_at_the_beginning(self) -> dict[str, Any]:
         """Options that the host on which a search begins chooses for all its workers."""
@@ -248,7 +263,7 @@ class ImageProblem:
         """The images of a search: the two sides of each fold."""
         from hpbandster_lite.workers.images.device_images import divided
 
-        found = _judgement_of(self._source, self._division, self.options.metric)
+        found = _verdict_on(self._source, self._division, self.options.metric)
         if found.refusal is not None:
             raise ImageDataError(found.refusal)
         return divided(device, self._source, self._division)
@@ -268,7 +283,13 @@ class ImageProblem:
     def _source(self) -> ImageSource:
         options = self.options
         return ImageSource(
-            options.data_set, options.data, options.image_size, options.aspect, options.unusual, options.cache
+            options.data_set,
+            options.data,
+            options.image_size,
+            options.aspect,
+            options.unusual,
+            options.cache,
+            options.group,
         )
 
     def _shape(self) -> ImageShape:
@@ -324,10 +345,10 @@ class ImageProblem:
 
 
 @functools.lru_cache(maxsize=4)
-def _judgement_of(source: ImageSource, division: Division, metric: Metric) -> Judgement:
+def _verdict_on(source: ImageSource, division: Division, metric: Metric) -> Verdict:
     """Whether the images suffice; computed once for all evaluations of a process."""
     labelled = read_images(*source).labelled
-    return judgement_of(labelled, division, metric, stratified=source.data_set == OWN_IMAGES)
+    return verdict_on(labelled, division, metric, stratified=source.data_set == OWN_IMAGES)
 
 
 def cost_notes(options: ImageOptions) -> list[str]:

@@ -24,9 +24,12 @@ class ReadHow(NamedTuple):
         What happens with pictures that lose something or cannot be read. Default: ``"refuse"``.
     cache
         Folder for decoded pixels and for what was found. Default: ``None``, for the default folders.
+    group
+        Column or pattern that names the group of each picture; see :mod:`.groups`. Default: ``None``, for no groups.
     """
 
     size: tuple[int, int] | None = None
     aspect: Aspect = "squeeze"
     unusual: Unusual = "refuse"
     cache: Path | None = None
+    group: str | None = None

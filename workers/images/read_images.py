@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
-from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labelled
 from hpbandster_lite.workers.images.picture import Aspect, Unusual
 from hpbandster_lite.workers.images.read_how import ReadHow
 
@@ -54,6 +54,8 @@ class ImageSource(NamedTuple):
         What happens with pictures that lose something or cannot be read. Default: ``"refuse"``.
     cache
         Folder for decoded pixels and for what was found. Default: ``None``, for the default folders.
+    group
+        Only for ``images``: what names the group of each image; see :mod:`.groups`. Default: ``None``, for no groups.
     """
 
     data_set: str
@@ -62,11 +64,12 @@ class ImageSource(NamedTuple):
     aspect: Aspect = "squeeze"
     unusual: Unusual = "refuse"
     cache: Path | None = None
+    group: str | None = None
 
     @property
     def how(self) -> ReadHow:
         """How your own images are read."""
-        return ReadHow(_height_and_width(self.size), self.aspect, self.unusual, self.cache)
+        return ReadHow(_height_and_width(self.size), self.aspect, self.unusual, self.cache, self.group)
 
 
 def read_images(
@@ -76,6 +79,7 @@ def read_images(
     aspect: Aspect = "squeeze",
     unusual: Unusual = "refuse",
     cache: Path | None = None,
+    group: str | None = None,
 ) -> ImageData:
     """Read the images of an :class:`ImageSource`; a second call with the same arguments takes no time.
 
@@ -90,7 +94,8 @@ def read_images(
         raise ImageDataError(f"size={size} is only for the data set images, not for {data_set}; leave size out")
     # One thread at a time, because two threads with the same request would both read the images.
     with _one_at_a_time:
-        return _read(data_set, place_of(data_set, data), ReadHow(_height_and_width(size), aspect, unusual, cache))
+        how = ReadHow(_height_and_width(size), aspect, unusual, cache, group)
+        return _read(data_set, place_of(data_set, data), how)
 
 
 def place_of(data_set: str, data: Path | str | None) -> Path:
@@ -107,10 +112,26 @@ def place_of(data_set: str, data: Path | str | None) -> Path:
     return Path(cache).expanduser().absolute() / "hpbandster_lite" / "data"
 
 
-def look_at_images(
-    source: ImageSource, on_progress: Callable[[str], object] | None = None
-) -> tuple[list[str], str | None]:
+class Look(NamedTuple):
     """What is found in your own images before anything is trained.
+
+    Attributes
+    ----------
+    notes
+        Sentences about them.
+    refusal
+        Why they are refused; None if they can be used.
+    labelled
+        The images outside the test set; None if they are refused, or are those of the catalogue.
+    """
+
+    notes: list[str]
+    refusal: str | None = None
+    labelled: Labelled | None = None
+
+
+def look_at_images(source: ImageSource, on_progress: Callable[[str], object] | None = None) -> Look:
+    """Look at your own images before anything is trained.
 
     Parameters
     ----------
@@ -118,26 +139,25 @@ def look_at_images(
         The images.
     on_progress
         Receives words about a look that takes long. Default: ``None``, for the log.
-
-    Returns
-    -------
-    tuple
-        Notes, and why the images are refused: None if they can be used.
     """
+    notes: list[str] = []
     try:
         place = place_of(source.data_set, source.data)
         if source.data_set != OWN_IMAGES:
-            return [], None
+            return Look([])
         if place.is_file():
             images = read_images(*source)
-            return [_about(images), *_copies(images)], None
-        from hpbandster_lite.workers.images.class_folders import look_at_classes
+            return Look([_about(images), *_copies(images)], None, images.labelled)
+        from hpbandster_lite.workers.images.class_folders import labels_of, look_at_classes
         from hpbandster_lite.workers.images.picture_findings import refusal_text
 
         findings = look_at_classes(place, source.how, on_progress)
-        return findings.all_notes, refusal_text(findings) if findings.refusals else None
+        notes = findings.all_notes
+        if findings.refusals:
+            return Look(notes, refusal_text(findings))
+        return Look(notes, None, labels_of(place, findings.kept, source.group).outside_test(str(place)))
     except ImageDataError as error:
-        return [], str(error)
+        return Look(notes, str(error))
 
 
 def _about(images: ImageData) -> str:
@@ -186,7 +206,7 @@ def _read(data_set: str, place: Path, how: ReadHow) -> ImageData:
     if place.is_file():
         from hpbandster_lite.workers.images.npz_file import read_npz
 
-        return read_npz(place, how.size, how.aspect)
+        return read_npz(place, how.size, how.aspect, how.group)
     from hpbandster_lite.workers.images.class_folders import read_folder
 
     return read_folder(place, how)

@@ -213,6 +213,7 @@ def with_test_set_apart(
     return ImageData(
         source=source, train_x=x[train], train_y=y[train], test_x=x[test], test_y=y[test], class_names=class_names,
         train_groups=None if groups is None else groups.of(train),
+        test_groups=None if groups is None else groups.of(test),
     )  # fmt: skip
 
 

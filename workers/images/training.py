@@ -44,6 +44,8 @@ cache save no time. Larger images come in smaller batches, so that a judgement n
 step."""
 CROP_AND_MIRROR = Augmentation()
 PLAIN = Scoring()
+OF_EACH_FOLD = frozenset({"loss", "seed", "epochs", "budget_used", "continued_from", "training_s"})
+"""Information of each fold, besides that of its validation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,7 @@ def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = 
             f"the cross-entropy of the network on {len(images):,} images is {cross_entropy} after "
             f"{run.clock.epochs():.4g} epochs"
         )
-    answers = Answers(images.y.cpu().numpy(), outputs.cpu().numpy())
+    answers = Answers(images.y.cpu().numpy(), outputs.cpu().numpy(), images.groups)
     return Judged(error_rate(int(wrong), len(images)), cross_entropy, answers)
 
 
@@ -266,7 +268,11 @@ def _with_means(info: dict[str, Any]) -> dict[str, Any]:
     if not parts:
         return info
     means = {name: fmean(part[name] for part in parts) for name in info if name.startswith("validation_")}
-    return {**info, **means, "repeats" if "repeats" in info else "folds": parts}
+    if "repeats" in info:
+        return {**info, **means, "repeats": parts}
+    # What all folds have in common is not repeated: the information is stored and shown with each evaluation.
+    kept = [name for name in info if name in means or name in OF_EACH_FOLD]
+    return {**info, **means, "folds": [{name: part[name] for name in kept} for part in parts]}
 
 
 def _judgement(found: Judged, scoring: Scoring, *, trainings: int) -> Judgement:
