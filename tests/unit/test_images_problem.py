@@ -47,6 +47,7 @@ SMALL: dict[str, Any] = {
     "momentum": 0.9, "alpha": 0.2, "length": 3,
 }  # fmt: skip
 """A network of the space ``small`` that trains quickly."""
+AVERAGED: dict[str, Any] = {**SMALL, "average_decay": 0.9, "clip_norm": 5.0}
 
 
 @pytest.fixture(autouse=True)
@@ -521,7 +522,7 @@ def kept(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         return False
 
     trial = Trial(budget=6, max_budget=9, directory=directory, seed=2, on_report=note)
-    return directory, own(pictures, train_images=50).refit(SMALL, 6, trial), curve
+    return directory, own(pictures, train_images=50).refit(AVERAGED, 6, trial), curve
 
 
 Kept = tuple[Path, dict[str, Any], list[CurvePoint]]
@@ -543,7 +544,7 @@ def test_the_model_in_the_file_classifies_pixels_by_itself_as_it_was_tested(kept
     model = load_model(directory / "model.pt")
     assert model.class_names == ("left", "right")
     assert tuple(model.shape) == (3, 12, 10, 2)
-    assert model.about["configuration"] == SMALL
+    assert model.about["configuration"] == AVERAGED
     assert model.about["figures"]["test_error_percent"] == figures["test_error_percent"]
     test = np.load(pictures)
     names, probabilities = model.classify(test["x_test"].transpose(0, 3, 1, 2).copy())

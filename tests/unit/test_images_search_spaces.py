@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.space import SearchSpace, configspace_to_json, first_difference, has_only_grown
 from hpbandster_lite.workers.images.joint_spaces import MOST_MAIN_BLOCKS
 from hpbandster_lite.workers.images.search_spaces import SPACES, space_named
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
@@ -22,6 +24,7 @@ from hpbandster_lite.workers.training.schedule import Schedule
 GREY = ImageShape(1, 28, 28, 10)
 COMPILED = {name: SearchSpace.from_configspace(space.space()) for name, space in SPACES.items()}
 NAMES = sorted(SPACES)
+RECORDED = Path(__file__).parents[1] / "recorded"
 
 
 def sampled(name: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -236,6 +239,33 @@ def test_adamw_has_a_rate_and_a_decay_of_its_own() -> None:
     assert recipe.learning_rate == config["learning_rate_adamw"]
     assert recipe.weight_decay == config["weight_decay_adamw"]
     assert (recipe.label_smoothing, recipe.warmup) == (config["label_smoothing"], config["warmup"])
+
+
+@pytest.mark.parametrize("name", ["small", "wide_resnet", "extended"])
+def test_spaces_that_have_grown_continue_searches_that_began_before(name: str) -> None:
+    then = json.loads((RECORDED / "image_spaces.json").read_text())[name]
+    now = configspace_to_json(SPACES[name].space())
+    assert first_difference(then, now) is not None
+    assert has_only_grown(then, now)
+    given = default(name)
+    former = {key: value for key, value in given.items() if key in {item["name"] for item in then["hyperparameters"]}}
+    # What a configuration of before lacks has its former behaviour.
+    assert SPACES[name].recipe(former) == SPACES[name].recipe(given)
+
+
+@pytest.mark.parametrize("name", ["small", "wide_resnet", "extended"])
+def test_the_training_of_these_spaces_is_smoothed_clipped_averaged_and_by_either_optimizer(name: str) -> None:
+    seen = set()
+    for config in sampled(name, 60):
+        recipe = SPACES[name].recipe(config)
+        is_adamw = recipe.optimizer == "adamw"
+        assert recipe.learning_rate == config["learning_rate_adamw" if is_adamw else "learning_rate"]
+        assert ("momentum" in config) is not is_adamw
+        for field in ("label_smoothing", "warmup", "clip_norm", "average_decay"):
+            assert getattr(recipe, field) == config[field]
+            seen |= {field} if config[field] else set()
+        seen.add(recipe.optimizer)
+    assert seen == {"label_smoothing", "warmup", "clip_norm", "average_decay", "sgd", "adamw"}
 
 
 @pytest.mark.parametrize(

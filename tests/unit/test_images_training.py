@@ -10,6 +10,7 @@ import stat
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -160,12 +161,16 @@ def saved(directory: Path) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- continuation
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_rungs_that_continue_end_bit_for_bit_where_one_training_ends(
-    optimizer: Any, channels_last: bool, tmp_path: Path
-) -> None:
-    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.01, channels_last=channels_last)
+STEADIED: dict[str, Any] = {"clip_norm": 0.5, "average_decay": 0.9, "norm_statistics": "running"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"channels_last": False}, {"optimizer": "adamw"}, STEADIED, {**STEADIED, "norm_statistics": "estimated"}],
+    ids=["sgd", "channels_first", "adamw", "averaged_with_running_statistics", "averaged"],
+)
+def test_rungs_that_continue_end_bit_for_bit_where_one_training_ends(changed: dict[str, Any], tmp_path: Path) -> None:
+    recipe = replace(RECIPE, learning_rate=0.01, **changed)
     ladder = [Budget.on((1, 3, 7), amount, "epochs") for amount in (1, 3, 7)]
     whole = evaluated(tmp_path / "whole", ladder[-1], recipe)
     below: Path | None = None
@@ -207,6 +212,7 @@ def test_an_evaluation_interrupted_at_any_step_or_judgement_ends_bit_for_bit_as_
     looks: int, schedule: Any, tmp_path: Path
 ) -> None:
     recipe, budget = replace(RECIPE, schedule=schedule, warmup=0.1), Budget(amount=4, rung=2, restarts_at=(1,))
+    recipe = replace(recipe, average_decay=0.9 if looks % 2 else 0.0)
     whole_points: list[CurvePoint] = []
     whole = evaluated(tmp_path / "whole", budget, recipe, on_report=noting(whole_points))
     points: list[CurvePoint] = []
@@ -570,6 +576,8 @@ def test_weight_decay_spares_batch_norm_and_biases_only_if_configured() -> None:
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0; it must be finite and not negative"),
+        ({"average_decay": 1.0}, r"average_decay is 1.0; it must be in \[0, 1\)"),
         ({"warmup": 1.0}, "warmup is 1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"optimizer": "lamb"}, "'lamb'; it must be one of sgd, adamw"),
@@ -780,6 +788,25 @@ def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_pa
         assert tested.error.percent == high["loss"]
 
 
+def test_a_refit_keeps_and_judges_the_average_of_the_weights_with_its_own_statistics(tmp_path: Path) -> None:
+    recipe, budget = replace(RECIPE, average_decay=0.9), Budget(amount=3)
+    trial = Trial(directory=tmp_path / "refit", seed=5)
+    done = refit(network, recipe, budget, trial, TRAIN, VALIDATION, new_stopwatch=ticking)
+    evaluated(tmp_path / "search", budget, recipe)
+    state = saved(tmp_path / "search")
+    run = Run(network, recipe, budget, "cpu", ImageTrainingSet(TRAIN, recipe), 5, ticking(), state)
+    parameters = list(done.network.parameters())
+    assert_equal_bit_for_bit([each.detach() for each in parameters], state["average"][: len(parameters)])
+    assert not torch.equal(parameters[0], next(run.network.parameters()))
+    # The statistics are those of the averaged weights, not an average of statistics.
+    norm = done.network[1]  # type: ignore[index]  # a sequence of layers
+    with torch.no_grad():
+        pixels = torch.cat(list(ImageTrainingSet(TRAIN, recipe).inputs(5, 100)))
+        means = done.network[0](pixels).mean(dim=(0, 2, 3))  # type: ignore[index]  # a sequence of layers
+    torch.testing.assert_close(norm.running_mean, means, atol=0.05, rtol=0.05)
+    assert done.judged.error == run.judged_by(partial(judged, images=VALIDATION)).error
+
+
 def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> None:
     budget, test_images = Budget(amount=6, rung=2), images_of(50, 9)
     points: list[CurvePoint] = []
@@ -789,7 +816,7 @@ def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> No
     run = Run(
         network, RECIPE, budget, "cpu", ImageTrainingSet(TRAIN, RECIPE), 5, ticking(), saved(tmp_path / "search")
     )
-    run.estimate_norm_statistics()
+    run.finish()
     assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(run.network.state_dict()))
     error = done.judged.error
     assert error.images == 50

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from hpbandster_lite.workers.images.recipe_hyperparameters import add_optimizers, steadying
 from hpbandster_lite.workers.images.search_space import Config, Space
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.schedule import Schedule
@@ -30,7 +31,7 @@ class FamilySpace(Space):
 
         whole = ConfigurationSpace()
         self._add_network(whole)
-        whole.add(*self._training())
+        self._add_training(whole)
         return whole
 
     @abstractmethod
@@ -38,19 +39,27 @@ class FamilySpace(Space):
         """Add the architecture's hyperparameters, conditions and forbidden clauses."""
 
     @abstractmethod
-    def _training(self) -> list[Hyperparameter[Any, Any]]:
-        """The training's hyperparameters."""
+    def _add_training(self, whole: ConfigurationSpace) -> None:
+        """Add the training's hyperparameters."""
 
 
-def _training(*, learning_rate: float, batch_size: int, weight_decay: float) -> list[Hyperparameter[Any, Any]]:
-    """The training's hyperparameters with the defaults of a recipe."""
-    from ConfigSpace import Float, Integer
+def _sgd(*, learning_rate: float, weight_decay: float) -> list[Hyperparameter[Any, Any]]:
+    """The hyperparameters of SGD with the defaults of a recipe."""
+    from ConfigSpace import Float
 
     return [
         Float("learning_rate", (1e-3, 1.0), log=True, default=learning_rate),
-        Integer("batch_size", (32, 256), log=True, default=batch_size),
         Float("weight_decay", (1e-5, 1e-2), log=True, default=weight_decay),
         Float("momentum", (0.5, 0.99), default=0.9),
+    ]
+
+
+def _batches(batch_size: int) -> list[Hyperparameter[Any, Any]]:
+    """The hyperparameters of batches and their augmentation."""
+    from ConfigSpace import Float, Integer
+
+    return [
+        Integer("batch_size", (32, 256), log=True, default=batch_size),
         Float("alpha", (0.0, 1.0), default=0.0),
         Integer("length", (0, 20), default=0),
     ]
@@ -94,8 +103,8 @@ class ShakeShakeSpace(FamilySpace):
             ForbiddenAndConjunction(ForbiddenEqualsClause(forward, "even"), ForbiddenEqualsClause(backward, "keep"))
         )
 
-    def _training(self) -> list[Hyperparameter[Any, Any]]:
-        return _training(learning_rate=0.2, batch_size=128, weight_decay=1e-4)
+    def _add_training(self, whole: ConfigurationSpace) -> None:
+        whole.add(*_sgd(learning_rate=0.2, weight_decay=1e-4), *_batches(128))
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
         """See :meth:`Space.network`."""
@@ -116,6 +125,7 @@ class ShakeShakeSpace(FamilySpace):
 class WideResNetSpace(FamilySpace):
     """Wide ResNets by depth, widening factor, block type, deepening factor and dropout; the default is WRN-28-4.
 
+    The training may also use AdamW, label smoothing, a warm-up, gradient clipping and an average of the weights.
     The deepening factor is active only for the block B(3,3), and dropout only if a block has several convolutions, as
     it acts between them. Pairs of depth and factor without a whole number of blocks are forbidden.
     """
@@ -163,8 +173,9 @@ class WideResNetSpace(FamilySpace):
                     )
                 )
 
-    def _training(self) -> list[Hyperparameter[Any, Any]]:
-        return _training(learning_rate=0.1, batch_size=128, weight_decay=5e-4)
+    def _add_training(self, whole: ConfigurationSpace) -> None:
+        add_optimizers(whole, _sgd(learning_rate=0.1, weight_decay=5e-4))
+        whole.add(*_batches(128), *steadying())
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
         """See :meth:`Space.network`."""
@@ -191,8 +202,8 @@ class ResNetSpace(FamilySpace):
 
         whole.add(OrdinalHyperparameter("depth", [20, 32, 44, 56, 110], default_value=20))
 
-    def _training(self) -> list[Hyperparameter[Any, Any]]:
-        return _training(learning_rate=0.1, batch_size=128, weight_decay=1e-4)
+    def _add_training(self, whole: ConfigurationSpace) -> None:
+        whole.add(*_sgd(learning_rate=0.1, weight_decay=1e-4), *_batches(128))
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
         """See :meth:`Space.network`."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.workers.images.search_space import ADAMW_DECAY, ADAMW_RATE, Config, Space
+from hpbandster_lite.workers.images.recipe_hyperparameters import add_optimizers, steadying
+from hpbandster_lite.workers.images.search_space import Config, Space
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
 from hpbandster_lite.workers.training.schedule import Schedule
@@ -85,7 +86,8 @@ class ExtendedSpace(JointSpace):
 
     It adds the number of main blocks (hyperparameters of an absent block are inactive), the block type, the shortcut of
     the paper's block, modes and level of Shake-Shake if a main block has several branches, rate and decay of ShakeDrop
-    if a main block has one branch, the optimizer with its hyperparameters, label smoothing, warm-up, and the schedule.
+    if a main block has one branch, the optimizer with its hyperparameters, label smoothing, warm-up, gradient clipping,
+    an average of the weights, and the schedule.
     """
 
     max_parameters = 100_000_000
@@ -140,41 +142,29 @@ def _add_main_blocks(whole: ConfigurationSpace) -> None:
 
 
 def _add_recipe(whole: ConfigurationSpace, schedule: Schedule | None) -> None:
-    from ConfigSpace import Categorical, EqualsCondition, Float, Integer
+    from ConfigSpace import Categorical, Float, Integer
 
-    optimizer = Categorical("optimizer", ["sgd", "adamw"], default="sgd")
     of_sgd = [
         Float("learning_rate", (1e-3, 1.0), log=True, default=0.1),
         Float("momentum", (1e-3, 0.99), default=0.9),
         Float("weight_decay", (1e-5, 1e-3), log=True, default=1e-4),
     ]
-    of_adamw = [
-        Float(ADAMW_RATE, (1e-5, 1e-1), log=True, default=1e-3),
-        Float(ADAMW_DECAY, (1e-3, 1.0), log=True, default=0.05),
-    ]
+    add_optimizers(whole, of_sgd)
     whole.add(
-        optimizer,
-        *of_sgd,
-        *of_adamw,
         Integer("batch_size", (32, 256), log=True, default=128),
         Float("alpha", (0.0, 1.0), default=0.2),
         Integer("length", (0, 20), default=16),
-        Float("label_smoothing", (0.0, 0.2), default=0.0),
-        Float("warmup", (0.0, 0.2), default=0.0),
+        *steadying(),
     )
     if schedule is None:
         # Without nested, which requires other budgets.
         whole.add(Categorical("schedule", ["restarts", "cosine", "step"], default="cosine"))
-    whole.add(
-        *(EqualsCondition(its, optimizer, "sgd") for its in of_sgd),
-        *(EqualsCondition(its, optimizer, "adamw") for its in of_adamw),
-    )
 
 
 class SmallSpace(JointSpace):
     """Small joint networks for one CPU core: an epoch of 5,000 images of 28 x 28 pixels takes seconds.
 
-    There are twelve hyperparameters. Main blocks 2 and 3 have the same widening factor, and all three have the same
+    There are 19 hyperparameters. Main blocks 2 and 3 have the same widening factor, and all three have the same
     number of branches; the first has the initial filters. Blocks with one branch are plain residual blocks, because
     ShakeDrop is for deep networks. The defaults are usual values for residual networks, and the ranges are textbook
     ranges around them.
@@ -193,13 +183,17 @@ class SmallSpace(JointSpace):
             Float("widen_factor", (1.0, 2.5), default=2.0),
             *(Integer(f"nr_residual_blocks_{i}", (1, 2), default=1) for i in range(1, MAIN_BLOCKS + 1)),
             Integer("res_branches", (1, 2), default=1),
-            Float("learning_rate", (1e-2, 1.0), log=True, default=0.1),
             Integer("batch_size", (32, 128), log=True, default=64),
-            Float("weight_decay", (1e-5, 1e-2), log=True, default=5e-4),
-            Float("momentum", (0.5, 0.99), default=0.9),
             Float("alpha", (0.0, 0.5), default=0.0),
             Integer("length", (0, 12), default=0),
+            *steadying(),
         )
+        of_sgd = [
+            Float("learning_rate", (1e-2, 1.0), log=True, default=0.1),
+            Float("weight_decay", (1e-5, 1e-2), log=True, default=5e-4),
+            Float("momentum", (0.5, 0.99), default=0.9),
+        ]
+        add_optimizers(whole, of_sgd)
         return whole
 
     def architecture(self, config: Config, *, shake_softmax: bool = False) -> JointArchitecture:

@@ -119,7 +119,7 @@ def too_large(count: int, most: int) -> str:
 
 def _searched(config: Config) -> dict[str, Any]:
     """Fields of the recipe that the configuration sets."""
-    names = ("batch_size", "momentum", "label_smoothing", "warmup", "optimizer")
+    names = ("batch_size", "momentum", "label_smoothing", "warmup", "optimizer", "clip_norm", "average_decay")
     searched = {name: config[name] for name in names if name in config}
     is_adamw = config.get("optimizer") == "adamw"
     searched["learning_rate"] = config[ADAMW_RATE if is_adamw else "learning_rate"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -37,6 +37,7 @@ from hpbandster_lite.workers.training.recipe import Recipe, optimizer_for, preci
 from hpbandster_lite.workers.training.saves import Saves
 from hpbandster_lite.workers.training.schedule import Budget, factor
 from hpbandster_lite.workers.training.torch_switches import process_settings
+from hpbandster_lite.workers.training.weight_average import WeightAverage
 
 Builder: TypeAlias = Callable[[], nn.Module]
 """Makes an untrained network, with weights from torch's global generator."""
@@ -294,7 +295,7 @@ class _Repeat(NamedTuple):
                     saves.save()
                 self.trial.report(run.clock.used(), training_loss, epoch=run.clock.epochs())
             info = _information(run, time.perf_counter() - began)
-            run.estimate_norm_statistics()
+            run.finish()
             return Refitted(run.network, judge(run), info)
 
     def _points(self) -> tuple[Point, ...]:
@@ -418,6 +419,7 @@ class Run:
         self._forward: Forward = self.network
         self._optimizer = optimizer_for(self.network, recipe, self._type)
         self.precision = precision_on(self._type, recipe)
+        self._average = WeightAverage(self.network, recipe.average_decay) if recipe.average_decay else None
         self._scaler = torch.amp.GradScaler(self._type, enabled=self.precision == "fp16")
         steps, self.seconds_before = (0, 0.0) if state is None else self._restore(state)
         self.steps_before = steps
@@ -439,6 +441,7 @@ class Run:
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "average": None if self._average is None else self._average.values,
             "steps": self.clock.steps,
             "seconds": self.clock.seconds(),
             "judged": self._judged,
@@ -454,6 +457,8 @@ class Run:
         if state["scaler"]:
             # The state is empty if the checkpoint comes from another precision, on another kind of GPU.
             self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.restore(state["average"])
         torch.set_rng_state(state["random"])
         if self._type == "cuda" and state["random_on_device"] is not None:
             torch.cuda.set_rng_state(state["random_on_device"])
@@ -501,8 +506,11 @@ class Run:
             with self.autocast():
                 loss = loss_of(self._forward)
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+            self._clip_gradients()
             self._scaler.step(self._optimizer)
             self._scaler.update()
+            if self._average is not None:
+                self._average.update(clock.steps + 1)
             clock.end()
             self._require_finite(self._losses.add(loss.detach()))
             self.stop_if_asked()
@@ -522,15 +530,21 @@ class Run:
             raise Interrupted(f"the training stops after {self.clock.epochs():.4g} epochs")
 
     def judged_by(self, judge: Callable[[Run], Result], point: Point | None = None) -> Result:
-        """The result of a judge, with the recipe's statistics of batch normalisation; the training stays as it is.
+        """The result of a judge for the network as it would be kept; the training stays as it is.
 
         Without a point, all validation examples judge.
         """
         is_full = point is None or point.is_full
         self.judges = None if point is None else point.examples
-        with norm_statistics.kept(self.network):
+        with nullcontext() if self._average is None else self._average.taken(), norm_statistics.kept(self.network):
             self.estimate_norm_statistics(is_full=is_full)
             return judge(self)
+
+    def finish(self) -> None:
+        """Make the network the one that is kept: with the average of its weights, and with estimated statistics."""
+        if self._average is not None:
+            self._average.take()
+        self.estimate_norm_statistics()
 
     def estimate_norm_statistics(self, *, is_full: bool = True) -> None:
         """Estimate the statistics of batch normalisation anew, unless the recipe keeps those of the training."""
@@ -556,6 +570,11 @@ class Run:
         """The context in which the network computes in this training's precision."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self._type, dtype=dtype, enabled=self.precision != "fp32")
+
+    def _clip_gradients(self) -> None:
+        if self.recipe.clip_norm:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
 
     def _set_learning_rate(self) -> None:
         recipe, clock = self.recipe, self.clock

@@ -45,6 +45,12 @@ class Recipe:
     decay_norm_and_bias
         Whether weight decay also acts on one-dimensional parameters: weights of batch norm, and all biases. Default:
         True.
+    clip_norm
+        Largest norm of the gradient of all weights together; a longer one is shortened to it before a step. 0 (the
+        default) for none.
+    average_decay
+        Decay of the exponential average of the weights with which the network is judged and kept
+        (:mod:`~hpbandster_lite.workers.training.weight_average`), in [0, 1). Default: 0, for the weights themselves.
     schedule, warmup
         See :func:`~hpbandster_lite.workers.training.schedule.factor`. With ``nested`` a rung continues from the
         checkpoint of the rung below; with the other schedules each rung begins from its seed. Default: ``restarts``
@@ -80,6 +86,8 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_norm_and_bias: bool = True
+    clip_norm: float = 0.0
+    average_decay: float = 0.0
     schedule: Schedule = "restarts"
     warmup: float = 0.0
     norm_statistics: NormStatistics = "estimated"
@@ -95,6 +103,8 @@ class Recipe:
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "finite and not negative"),
+            ("clip_norm", 0 <= self.clip_norm < math.inf, "finite and not negative"),
+            ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("optimizer", self.optimizer in get_args(Optimizer), f"one of {', '.join(get_args(Optimizer))}"),
             ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
