@@ -71,11 +71,6 @@ class DataSet:
     system_folder: Path | None = None
     system_package: str = ""
 
-    @property
-    def n_training(self) -> int:
-        """Number of images outside the test set."""
-        return 50_000 if self.file_format == "cifar" else 60_000
-
 
 CATALOGUE: dict[str, DataSet] = {
     "cifar10": DataSet(

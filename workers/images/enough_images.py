@@ -52,7 +52,7 @@ def verdict_on(labelled: Labelled, division: Division, metric: Metric, *, strati
 
 def verdict_on_sizes(known: DataSet, division: Division, metric: Metric) -> Verdict:
     """The same from the size of a data set of the catalogue, whose classes are about equally large."""
-    whole = known.n_training
+    whole = known.training_images
     n = whole if division.folds > 1 else validation_count(whole, division.valid_share)
     if division.valid_images is not None:
         n = min(n, division.valid_images * division.folds)
