@@ -124,7 +124,8 @@ class TrainerKeeper:
         """The trainer has died; if too many died without an evaluation, the problem cannot be run here."""
         was_ready, tail = self.is_ready, self.log_tail()
         self._trainer = None
-        if had_evaluation or self.is_paused:
+        if had_evaluation or self.is_paused or self.refusal is not None:
+            # A trainer that has refused the problem ends.
             return
         self._fruitless += 1
         if (was_ready or failure.kind is FailureKind.INFRASTRUCTURE) and self._fruitless < MOST_FRUITLESS:

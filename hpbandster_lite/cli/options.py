@@ -60,6 +60,13 @@ Problem = Annotated[
 ]
 
 
+def path(text: str | Path) -> Path:
+    """Parse a path; the empty text of a variable that is not set would name the current directory."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty; give a path, such as . for the current directory")
+    return Path(text)
+
+
 def find_run(given: Path | None) -> Path | None:
     """The run directory that an argument names: ``digits`` also finds ``runs/digits``."""
     return None if given is None else named_run_directory(given)
@@ -69,6 +76,7 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
+        parser=path,
         callback=find_run,
         help="The run directory: [b]runs/digits[/], or its name, [b]digits[/].",
         show_default=False,

@@ -62,7 +62,9 @@ def default_place(reference: str, base: str | os.PathLike[str] = "runs", *, new:
         path = first.with_name(f"{first.name}-{number}")
         other = owner_of(RunDirectory(path), file)
         number += 1
-    note = f"{first} belongs to {owner}; this search is kept in {path}" if owner else ""
+    # A path of no file is refused later.
+    is_problem = file is None or Path(file).is_file()
+    note = f"{first} belongs to {owner}; this search is kept in {path}" if owner and is_problem else ""
     return Place(directory=RunDirectory(path), note=note)
 
 

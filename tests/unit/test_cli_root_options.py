@@ -101,6 +101,21 @@ def test_a_shell_that_asks_gets_the_short_lines() -> None:
 # ----------------------------------------------------------------------------------------------------- names of runs
 
 
+@pytest.mark.parametrize(
+    "words",
+    [*([name, ""] for name in ("status", "refit", "doctor", "ping", "certs", "stop")), ["backup", "digits", " "]],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_directory(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched("runs/digits")
+    result = CliRunner().invoke(make_app(words[0]), words, env={"COLUMNS": "200"})
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [tmp_path / "runs"])
+    assert "it is empty; give a path, such as . for the current directory" in result.output
+
+
 def searched(*paths: str) -> None:
     for path in paths:
         Path(path).mkdir(parents=True)

@@ -48,6 +48,12 @@ def test_two_problems_of_one_name_have_directories_of_their_own(base: Path) -> N
     assert place_of("c/net.py", "runs/net").directory.path == Path("runs/net")
 
 
+@pytest.mark.parametrize("typed", ["runs/net", "runs/net/", "d/net.py"], ids=["run directory", "slash", "no file"])
+def test_where_a_path_of_no_file_would_be_kept_is_not_noted(base: Path, typed: str) -> None:
+    begin(base / "runs/net", of(base / "a/net.py"))
+    assert default_place(typed).note == ""
+
+
 def test_a_checkout_that_has_moved_keeps_its_directory(base: Path) -> None:
     begin(base / "runs/net", of(base / "gone/net.py"))
     assert default_place("b/net.py").directory.path == Path("runs/net")

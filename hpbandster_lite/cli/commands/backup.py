@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import Force, Run
+from hpbandster_lite.cli.options import Force, Run, path
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
@@ -21,6 +21,7 @@ def backup(
         Path,
         typer.Argument(
             metavar="FILE",
+            parser=path,
             help="The copy. An earlier copy of this journal is replaced; any other file only with --force.",
             show_default=False,
         ),

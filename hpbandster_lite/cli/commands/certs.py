@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.access.certificate_authority import DEFAULT_DAYS, make_certificates
-from hpbandster_lite.cli.options import Force, whole_number
+from hpbandster_lite.cli.options import Force, path, whole_number
 
 
 def certs(
@@ -17,6 +17,7 @@ def certs(
         Path,
         typer.Argument(
             metavar="DIR",
+            parser=path,
             help="The folder of the certificates: [b]RUN/tls[/], where all processes that see the run directory find "
             "them, or any other folder, for --tls.",
             show_default=False,

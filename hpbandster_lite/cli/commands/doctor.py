@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson
+from hpbandster_lite.cli.options import AsJson, path
 from hpbandster_lite.cli.view.doctor import print_report
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.doctor.report import examine
@@ -23,6 +23,7 @@ def doctor(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
+            parser=path,
             help="A run directory, which is examined too: [b]runs/digits[/], or its name, [b]digits[/].",
             show_default=False,
         ),

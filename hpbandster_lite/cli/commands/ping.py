@@ -15,7 +15,7 @@ import typer
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent.master_link import MasterFinder
 from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.cli.options import find_run, takes_options
+from hpbandster_lite.cli.options import find_run, path, takes_options
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
@@ -33,6 +33,7 @@ def ping(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
+            parser=path,
             callback=find_run,
             help="The run directory or its name, if this machine can see it.",
             show_default=False,

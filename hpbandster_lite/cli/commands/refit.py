@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Force, any_number, find_run, whole_number
+from hpbandster_lite.cli.options import AsJson, Force, any_number, find_run, path, whole_number
 from hpbandster_lite.cli.problem_options import explain_unknown_options, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
@@ -26,6 +26,7 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
+        parser=path,
         callback=find_run,
         help="The run directory: [b]runs/digits[/], or its name, [b]digits[/]; or a file with the output of "
         "[b]best --json[/].",
