@@ -446,7 +446,10 @@ def _described(
         problem = os.fspath(problem)
     if isinstance(problem, str):
         if space is not None:
-            raise UsageError(f"the problem {problem!r} has its own space; leave space out")
+            raise UsageError(
+                f"a name such as {problem!r:.100} is that of a problem, which has its own space; leave space out, or "
+                "give the function itself"
+            )
         target = loaded(problem)
         later = [] if target is None else _set_later(target, problem)
         if later:

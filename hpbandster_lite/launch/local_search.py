@@ -54,6 +54,7 @@ from hpbandster_lite.settings.options import (
     NameServerOptions,
     SearchOptions,
     WorkerOptions,
+    check_files,
     check_values,
     in_common,
     kept_configurations,
@@ -78,6 +79,7 @@ class LaunchOptions(WorkerOptions, GraceOptions, NameServerOptions, CheckpointOp
 
     def __post_init__(self) -> None:
         check_values(self)
+        check_files(self)
         # Refuse now what an agent would refuse later.
         AgentOptions(problem="", run_dir="", **in_common(AgentOptions, self))
         self.devices()

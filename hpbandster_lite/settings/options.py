@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
+from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
@@ -565,6 +566,21 @@ def check_values(record: object) -> None:
         value = getattr(record, declared.name)
         if about is not None and value is not None:
             check_value(about, value)
+
+
+def check_files(record: object) -> None:
+    """Check that the files exist that a record's options name, such as keys.
+
+    Raises
+    ------
+    UsageError
+        With the option, and the file.
+    """
+    for name, about in options_of(type(record)).items():
+        value = getattr(record, name)
+        # A pipe, which may be read only once, is a file, too.
+        if about.kind is kinds.FILE and value is not None and not Path(value).exists():
+            raise UsageError(f"{name} {value!r}: there is no such file; give one that exists, or leave it out")
 
 
 def kept_configurations(keep_checkpoints: str) -> int | None:

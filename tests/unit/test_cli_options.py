@@ -424,6 +424,28 @@ def test_a_wrong_value_is_refused_in_the_words_of_the_command_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("run counting_ones --nameserver 127.0.0.1:1 --nameserver-key none", "--nameserver-key"),
+        ("master counting_ones --nameserver 127.0.0.1:1 --nameserver-key none", "--nameserver-key"),
+        ("master counting_ones --key none", "--key"),
+        ("worker counting_ones --nameserver 127.0.0.1:1 --run-id r --key none", "--key"),
+        ("worker counting_ones --run-dir r --nameserver 127.0.0.1:1 --nameserver-key none", "--nameserver-key"),
+    ],
+    ids=["run", "master", "key", "worker", "worker of a name server"],
+)
+def test_a_file_of_a_key_that_is_missing_is_refused_before_any_process(
+    words: str, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = words.split()
+    error = CliRunner().invoke(make_app(command[0]), command).exception
+    assert isinstance(error, UsageError)
+    assert in_words_of_the_command_line(error).startswith(f"{flag} 'none': there is no such file; give one that exists")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_about_a_search_file_names_its_keys(tmp_path: Path) -> None:
     file = tmp_path / "search.toml"
     for text, words in (

@@ -16,6 +16,7 @@ from hpbandster_lite.settings.options import (
     LogOptions,
     RunOptions,
     SearchOptions,
+    check_files,
     check_values,
     in_common,
 )
@@ -44,6 +45,7 @@ def master(
     --key you can start workers before the master.
     """
     check_values(keep)
+    check_files(run)
     directory = chosen_directory(problem, place.run_dir)
     prepared = prepare(replace(search, run_id=run.run_id), directory)
     listen = replace(listen, port=listen.port or 0)

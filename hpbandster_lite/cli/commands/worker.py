@@ -21,6 +21,7 @@ from hpbandster_lite.settings.options import (
     LogOptions,
     RunOptions,
     WorkerOptions,
+    check_files,
     in_common,
 )
 
@@ -60,6 +61,7 @@ def worker(
         time_ends_at=None if left_s is None else time.monotonic() + left_s,
         **in_common(AgentOptions, run, options, grace, leave),
     )
+    check_files(run)
     is_one = options.workers is None and options.gpus is None
     agents = one_per_worker(shared, 1 if is_one else options.workers, options.threads, options.gpus)
     if len(agents) == 1:
