@@ -22,6 +22,8 @@ from hpbandster_lite.settings.search_file import how_to_continue
 
 FIRST_PROMOTIONS = 1_000
 """Promotions that are read first: in a long search they settle the hints, and all of them take a second to read."""
+NO_MASTER = "no master answers"
+"""Begins the reason why a search is stopped."""
 FIRST_OUTCOMES = 1_000
 """Outcomes that are searched for notes: an objective that leads to notes does so from the beginning."""
 
@@ -80,7 +82,7 @@ def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
         return f"no answer: {why_no_answer(directory.holder_file)}"
     how = how_to_continue(directory, settings.problem.reference)
     lost = lost_note(reader.path)
-    return f"no master answers; {lost}; then {how}" if lost else f"no master answers; to continue, {how}"
+    return f"{NO_MASTER}; {lost}; then {how}" if lost else f"{NO_MASTER}; to continue, {how}"
 
 
 def source_edit_of(edit: JournalEdit) -> SourceEdit:

@@ -223,7 +223,7 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     code, output = ended(process)
     assert code == 130
     assert "stopping: running evaluations are handed back; a second Ctrl-C or SIGTERM ends at once" in output
-    assert "stopped: no master answers; to continue, run the command that began it again" in output.splitlines()[-1]
+    assert "stopped: to continue, run the same command again" in output.splitlines()[-1]
     output = typed("status", directory).stdout
     assert "state      stopped: no master answers; to continue, run the command that began it again" in output
     assert json.loads(here("status", directory, "--json")[1])["answered_by"] == "journal"

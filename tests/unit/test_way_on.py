@@ -37,6 +37,7 @@ from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import how_to_continue
 from tests.engine_room import settings_for, space_of
 from tests.recorded.runs import recorded_run
+from tests.statuses import a_status
 
 SAME = "run the same command again"
 CORRECTED = "once the code is corrected"
@@ -134,6 +135,19 @@ class Failures:
 
     def failures(self) -> dict[str, int]:
         return dict.fromkeys(self._kinds, 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(130, "to continue"), (75, "to continue"), (2, "once the cause is removed")]
+)
+def test_a_run_that_was_interrupted_ends_with_what_was_typed(code: int, words: str) -> None:
+    unserved = a_status(state="stopped", answered_by="journal", reason="no master answers; to continue, run another")
+    shown = run_command._ended(unserved, code, run_command.SAME_COMMAND)
+    assert shown.reason == f"{words}, run the same command again"
+    assert run_command._ended(unserved, code, "run: x") == unserved
+    for reason in ("no master answers; a copy of a lost journal; then run another", "no answer: it is stopped", None):
+        other = a_status(state="stopped", answered_by="journal", reason=reason)
+        assert run_command._ended(other, code, run_command.SAME_COMMAND) == other
 
 
 @pytest.mark.parametrize(

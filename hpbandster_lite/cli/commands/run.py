@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -24,8 +25,10 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, is_over, search_here
 from hpbandster_lite.launch.supervisor import SAME_COMMAND
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import FailureKind
 from hpbandster_lite.results.forecast import price
+from hpbandster_lite.results.journal_status import NO_MASTER
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
 from hpbandster_lite.settings.prepare import prepare
@@ -90,7 +93,7 @@ def run(
         code = search_here(search, directory, launch, watcher, way_on=way_on)
         if directory.journal.exists():
             # What has happened since the last status of the master.
-            watcher.status(read_status(directory))
+            watcher.status(_ended(read_status(directory), code, way_on))
     if code == 0:
         sys.exit(_concluded(out, directory, way_on, is_shown=live))
     if way_on != SAME_COMMAND:
@@ -98,6 +101,15 @@ def run(
         first = "to go on" if code in (INTERRUPTED, REQUEUE) else "once the cause is removed"
         out.print(f"\n{first}, {way_on}", markup=False, soft_wrap=True)
     sys.exit(code)
+
+
+def _ended(status: Status, code: int, way_on: str) -> Status:
+    """The last status that ``run`` shows: it has ended the master itself, and knows what was typed."""
+    head, _, how = (status.reason or "").partition(f"{NO_MASTER}; ")
+    if status.state == "stopped" and not head and how.startswith("to continue, ") and way_on == SAME_COMMAND:
+        first = "to continue" if code in (INTERRUPTED, REQUEUE) else "once the cause is removed"
+        return replace(status, reason=f"{first}, {way_on}")
+    return status
 
 
 def _way_on(directory: RunDirectory, *, is_new: bool) -> str:
