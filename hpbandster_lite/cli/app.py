@@ -21,8 +21,9 @@ from hpbandster_lite._version import __version__
 from hpbandster_lite.cli import completion
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.errors import BudgetError, RunDirectoryError, SearchError, UsageError
+from hpbandster_lite.process import early_interrupt
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr, logs_json
-from hpbandster_lite.process.shutdown import exit_now
+from hpbandster_lite.process.shutdown import INTERRUPTED, exit_now
 
 NAME = "hpbandster-lite"
 SEARCH, LOOK, STEER, MACHINES = "Search", "Look", "Steer", "On more than one machine"
@@ -111,6 +112,7 @@ def main() -> None:
             command = get_command(app)
             completion.shorten(command)
             command(prog_name=NAME)
+        early_interrupt.interrupt()
         app(prog_name=NAME)
     except SearchError as error:
         text = in_words_of_the_command_line(error)
@@ -124,7 +126,11 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except RuntimeError as error:
+        if not early_interrupt.is_behind(error):
+            raise
+        sys.exit(INTERRUPTED)
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
             raise

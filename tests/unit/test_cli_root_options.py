@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from hpbandster_lite import __version__
-from hpbandster_lite.cli import completion
+from hpbandster_lite.cli import app, completion
 from hpbandster_lite.cli.app import NAME, make_app
 from hpbandster_lite.cli.options import find_run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
@@ -96,6 +96,51 @@ def test_a_shell_that_asks_gets_the_short_lines() -> None:
     done = subprocess.run(program, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
     names = [line.partition("\t")[0] for line in done.stdout.splitlines()]
     assert names == ["--keep-checkpoints", "--keep-going"]
+
+
+# ------------------------------------------------------------------------------------------------------------- Ctrl-C
+
+INTERRUPTED_WHILE_IMPORTING = """
+import os, signal, sys
+from hpbandster_lite.cli import start
+from importlib.abc import MetaPathFinder
+
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "hpbandster_lite.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["--version"]
+{before}
+start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "output"),
+    [("", 130, ""), ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 0, f"{NAME} {__version__}\n")],
+    ids=["as usual", "ignored"],
+)
+def test_ctrl_c_ends_a_command_that_still_imports_in_silence(before: str, code: int, output: str) -> None:
+    program = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING.format(before=before)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, output, "")
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), RuntimeError("of the program")], ids=["Ctrl-C", "another"])
+def test_ctrl_c_that_python_replaces_by_another_error_is_still_one(
+    cause: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(prog_name: str) -> None:
+        raise RuntimeError("Error calling __set_name__") from cause
+
+    monkeypatch.setattr(app, "make_app", lambda _: replaced)
+    monkeypatch.setattr(sys, "argv", [NAME, "status"])
+    is_ctrl_c = isinstance(cause, KeyboardInterrupt)
+    with pytest.raises(SystemExit if is_ctrl_c else RuntimeError) as caught:
+        app.main()
+    assert getattr(caught.value, "code", None) == (130 if is_ctrl_c else None)
 
 
 # ----------------------------------------------------------------------------------------------------- names of runs
