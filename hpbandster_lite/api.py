@@ -460,7 +460,13 @@ def _described(
             f"problem must be a function, an object with evaluate(config, budget, trial), or a reference such as "
             f"'digits', got {problem!r:.100}"
         )
-    target = _with_space(instantiated(problem, getattr(problem, "__qualname__", "")), space)
+    made = instantiated(problem, getattr(problem, "__qualname__", ""))
+    if not callable(made) and not hasattr(made, "evaluate"):
+        raise UsageError(
+            f"problem must be a function, or an object or a class with evaluate(config, budget, trial), got "
+            f"{problem!r:.100}, whose instances have none"
+        )
+    target = _with_space(made, space)
     try:
         # In this process, a lambda or what a function returns is evaluated as it is here, not as a module defines it.
         name = reference_of(problem, by_own_name=isolation == "none")

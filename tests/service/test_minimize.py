@@ -495,6 +495,15 @@ def test_a_space_beside_a_problem_that_has_one_is_refused(tmp_path: Path) -> Non
             hpb.minimize(problem, ConfigurationSpace(), run_dir=tmp_path / "run")
 
 
+def test_a_class_whose_instances_evaluate_nothing_is_refused(tmp_path: Path) -> None:
+    from ConfigSpace import ConfigurationSpace
+
+    untyped: Any = float
+    with pytest.raises(UsageError, match="got <class 'float'>, whose instances have none"):
+        hpb.minimize(untyped, ConfigurationSpace(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_function_without_a_space_is_asked_for_one(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match=r"call minimize\(objective_of_a_test, space\)"):
         hpb.minimize(objective_of_a_test, run_dir=tmp_path / "run", max_budget=3, min_budget=1)

@@ -26,6 +26,7 @@ from hpbandster_lite.cli.view import incumbent, plan
 from hpbandster_lite.errors import MasterUnreachable, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
+from hpbandster_lite.launch.supervisor import SAME_COMMAND
 from hpbandster_lite.master.serving import hold_run_directory
 from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.process.identity import Condition
@@ -142,12 +143,12 @@ class Failures:
 )
 def test_a_run_that_was_interrupted_ends_with_what_was_typed(code: int, words: str) -> None:
     unserved = a_status(state="stopped", answered_by="journal", reason="no master answers; to continue, run another")
-    shown = run_command._ended(unserved, code, run_command.SAME_COMMAND)
+    shown = run_command._ended(unserved, code, SAME_COMMAND)
     assert shown.reason == f"{words}, run the same command again"
     assert run_command._ended(unserved, code, "run: x") == unserved
     for reason in ("no master answers; a copy of a lost journal; then run another", "no answer: it is stopped", None):
         other = a_status(state="stopped", answered_by="journal", reason=reason)
-        assert run_command._ended(other, code, run_command.SAME_COMMAND) == other
+        assert run_command._ended(other, code, SAME_COMMAND) == other
 
 
 @pytest.mark.parametrize(
