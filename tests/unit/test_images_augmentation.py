@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpbandster_lite.workers.images.augmentation import (
     Augmentation,
     BatchDraws,
     EpochDraws,
+    Scaling,
     augmented,
     cropped,
     mixed,
@@ -356,6 +359,44 @@ def test_a_training_that_continues_at_a_step_gets_bitwise_the_same_batches(seed:
     whole, continued = batches(0), batches(first)
     assert len(continued) == 5 - first
     assert all(torch.equal(x, y) for x, y in zip(whole[first:], continued, strict=True))
+
+
+class Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no type for it
+    """Counts the operations that launch a kernel: all but views and uninitialised tensors."""
+
+    WITHOUT = re.compile(
+        r"aten\.(_unsafe_)?(view|permute|slice|select|unbind|unsqueeze|expand|as_strided|transpose|unfold|empty|alias)"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no type for it
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.WITHOUT.match(str(func)):
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "most"),
+    [(Augmentation(), 13), (Augmentation(cutout=5, mixup=0.3), 23), (NO_AUGMENTATION, 4)],
+    ids=["crop_and_mirror", "all", "none"],
+)
+def test_a_batch_launches_few_kernels_because_constants_are_made_once(augmentation: Augmentation, most: int) -> None:
+    pixels, (mean, std) = pixels_of(40, COLOUR, 0), statistics_of(COLOUR)
+    draws = EpochDraws.of(0, 0, 40, 20, COLOUR, augmentation)
+    scaling = Scaling.of(mean, std, COLOUR.width)
+
+    def batch(draws: BatchDraws) -> torch.Tensor:
+        chosen = pixels.permute(0, 2, 3, 1).index_select(0, draws.rows).permute(0, 3, 1, 2)
+        return mixed(augmented(chosen, draws, mean, std, augmentation, scaling=scaling), draws)
+
+    first, second = draws.from_step()
+    batch(first)
+    with Kernels() as kernels:
+        batch(second)
+    assert len(kernels.names) <= most, kernels.names
 
 
 def test_other_seeds_and_other_epochs_draw_something_else() -> None:

@@ -22,6 +22,7 @@ from hpbandster_lite.workers.images.augmentation import (
     Augmentation,
     BatchDraws,
     EpochDraws,
+    Scaling,
     augmented,
     mixed,
     mixup_loss,
@@ -118,9 +119,10 @@ class ImageTrainingSet:
             fills_last_batch=recipe.fills_last_batch,
         )
         weights = balanced_weights(images) if recipe.class_weights == "balanced" else None
+        scaling = Scaling.of(images.mean, images.std, images.shape.width)
         for batch in draws.from_step(first_step):
             pixels, targets = images.batch(batch.rows)
-            x = augmented(pixels, batch, images.mean, images.std, recipe.augmentation)
+            x = augmented(pixels, batch, images.mean, images.std, recipe.augmentation, scaling=scaling)
             x = mixed(x, batch).contiguous(memory_format=recipe.memory_format)
             yield partial(_batch_loss, x, targets, batch, recipe.label_smoothing, weights)
 
@@ -128,9 +130,10 @@ class ImageTrainingSet:
         """Normalised images of at most ``most`` batches, in a random order of their own."""
         images, recipe = self.images, self.recipe
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.x.device)
+        scaling = Scaling.of(images.mean, images.std, images.shape.width)
         for step in range(min(most, len(images) // recipe.batch_size)):
             pixels, _ = images.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-            x = normalised(pixels, images.mean, images.std)
+            x = normalised(pixels, images.mean, images.std, scaling=scaling)
             yield x.contiguous(memory_format=recipe.memory_format)
 
 
@@ -173,10 +176,11 @@ def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = 
     run.network.eval()
     pixels = EVALUATION_PIXELS.get(torch.device(run.device).type, EVALUATION_PIXELS["cpu"])
     size = max(pixels // (images.shape.height * images.shape.width), 1)
+    scaling = Scaling.of(images.mean, images.std, images.shape.width)
     parts = []
     for first in range(0, len(images), size):
         run.stop_if_asked()
-        x = normalised(images.x[first : first + size], images.mean, images.std)
+        x = normalised(images.x[first : first + size], images.mean, images.std, scaling=scaling)
         with run.autocast():
             parts.append(run.network(x.contiguous(memory_format=memory_format)).float())
     logits = torch.cat(parts)
