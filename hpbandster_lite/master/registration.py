@@ -60,7 +60,7 @@ class Registration:
         self._logged = ""
         self.refusal: NameTaken | None = None
         """Why this master may not serve under its name: another master does."""
-        self._thread = threading.Thread(target=self._keep_up, name="registration", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
         self._thread.start()
 
     @property
@@ -68,14 +68,20 @@ class Registration:
         """``registered``, or what the thread waits for; for the status."""
         return "registered" if self._registered else f"name server not reached yet, next try within {CHECK_EVERY_S:g} s"
 
-    def withdraw(self) -> None:
-        """Stop the thread and delete the entry, unless the name server is gone."""
+    def stop(self) -> None:
+        """Let the thread delete the entry, unless the name server is gone, and end; it does not wait."""
         self._stop.set()
-        self._thread.join(WITHDRAWN_WITHIN_S)
+
+    def withdraw(self) -> None:
+        """Like :meth:`stop`, and wait for the end of the thread."""
+        self.stop()
+        self._thread.join(2 * WITHDRAWN_WITHIN_S)
         if self._thread.is_alive():
             # It is a daemon in a call that ends by its time limit; only it uses the connection.
             log.warning("the entry at the name server was not withdrawn: it does not answer")
-            return
+
+    def _run(self) -> None:
+        self._keep_up()
         if self._registered:
             try:
                 self._client.unregister(self._name, timeout_s=WITHDRAWN_WITHIN_S)

@@ -104,10 +104,18 @@ def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownReq
             keep_search_file(directory, options.prepared, options.command_options)
         except OSError as error:
             log.warning("the search file in the run directory is not written: %s", error)
-        return _serve(options, directory, journal, ending)
+        with contextlib.ExitStack() as at_end:
+            return _serve(options, directory, journal, ending, at_end)
 
 
-def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: ShutdownRequest) -> int:
+def _serve(
+    options: MasterOptions,
+    directory: RunDirectory,
+    journal: Journal,
+    ending: ShutdownRequest,
+    at_end: contextlib.ExitStack,
+) -> int:
+    """Serve; ``at_end`` waits for what may go on until the journal is complete."""
     master, epoch = resume_master(options, directory, journal)
     run_id = journal.settings.run_id
     where = listen_settings(options.host, options.interface, certificates_for(directory, options.tls))
@@ -146,7 +154,9 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         finally:
             gc.unfreeze()
             if registration is not None:
-                registration.withdraw()
+                # The name server answers while this process removes its endpoint and completes the journal.
+                registration.stop()
+                at_end.callback(registration.withdraw)
             _withdraw(directory, epoch)
     # Once more after the last commit: nothing later would notice that the journal is gone.
     journal.look(wall_clock())
