@@ -439,3 +439,9 @@ def test_a_worker_s_label_has_the_model_and_the_memory_of_its_gpu(nvml: Callable
     assert worker_label("node7", 0, "GPU-unknown", {}) == "node7-0 gpu GPU-unknown"
     # Each use of the library also ends it.
     assert library.shutdowns == 5
+
+
+def test_a_trainer_knows_the_run_directory_of_its_own_search_alone() -> None:
+    outer = {"HPBANDSTER_LITE_RUN_DIR": "/outer", "PATH": "/bin"}
+    assert trainer_environment(outer, None, None, "/run")["HPBANDSTER_LITE_RUN_DIR"] == "/run"
+    assert "HPBANDSTER_LITE_RUN_DIR" not in trainer_environment(outer, None, None)
