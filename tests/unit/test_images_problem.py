@@ -32,6 +32,7 @@ from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.device_images import all_for_refit, training_and_validation
+from hpbandster_lite.workers.images.image_data import ImageData
 from hpbandster_lite.workers.images.options import ImageOptions
 from hpbandster_lite.workers.images.problem import SLOW_BFLOAT16, ImageProblem
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
@@ -475,6 +476,23 @@ def test_a_set_that_cannot_be_judged_is_refused_before_the_start_and_by_each_eva
         problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
     assert own(patients, valid_images=1).refused_data(None) is None  # type: ignore[misc] # it is no None
     assert "do not make 100 folds" in str(own(patients, folds=100).refused_data(None))  # type: ignore[misc] # as above
+
+
+def test_a_limit_that_leaves_a_class_of_the_catalogue_out_is_refused_before_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, pixels = np.arange(2_000) % 10, np.zeros((2_000, 1, 28, 28), np.uint8)
+    made = ImageData(
+        source="made up", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels, class_names=tuple("0123456789")
+    )
+    monkeypatch.setattr(room, "read_images", lambda *_: made)
+    for metric, valid_images, is_refused in (("auroc", 7, True), ("auroc", 190, False), ("error", 7, False)):
+        given: dict[str, Any] = {"valid_images": valid_images, "metric": metric}
+        options = ImageOptions(data_set="mnist", data=Path("/absent"), **given)
+        refusal = ImageProblem(options).refused_data
+        found = None if refusal is None else refusal(None)
+        assert (found is not None) == is_refused
+        assert found is None or "no validation image" in found
 
 
 def test_a_plan_notes_that_few_validation_images_tell_no_point_apart(patients: Path) -> None:

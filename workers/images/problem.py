@@ -17,7 +17,7 @@ from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.enough_images import Verdict, verdict_on, verdict_on_sizes
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.judging_share import judging_notes
-from hpbandster_lite.workers.images.metric_names import Metric
+from hpbandster_lite.workers.images.metric_names import OF_CLASSES, Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, Look, look_at_images, read_images
@@ -98,8 +98,10 @@ class ImageProblem:
 
     @property
     def refused_data(self) -> Callable[[Callable[[str], object] | None], str | None] | None:
-        """Why your own images cannot be used, with everything that a look at them finds, or None if they can."""
-        return None if self.options.data_set in CATALOGUE else self._refusal
+        """Why images cannot be used, with everything that a look at your own finds, or None if they can."""
+        # Of the catalogue's images, only a limit can leave a class out.
+        needs_all = self.options.metric in OF_CLASSES and self._division.is_limited
+        return self._refusal if needs_all or self.options.data_set not in CATALOGUE else None
 
     @property
     def prepare_data(self) -> Callable[[], object] | None:
@@ -118,6 +120,8 @@ class ImageProblem:
     def _refusal(self, on_progress: Callable[[str], object] | None) -> str | None:
         look = look_at_images(self._source, on_progress)
         try:
+            if self.options.data_set in CATALOGUE:
+                return _verdict_on(self._source, self._division, self.options.metric).refusal
             return look.refusal or self._verdict(look).refusal
         except ImageDataError as error:
             return str(error)
