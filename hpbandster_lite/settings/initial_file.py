@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.records import Values
 
 TABLES = (".csv", ".tsv")
@@ -40,7 +40,13 @@ def read_initial(path: Path, option: str = "--initial") -> tuple[Values, ...]:
     where = f"{option} {path}"
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, beside, otherwise="")
+        raise UsageError(f"{where}: there is no such file{near or f'; {_REMEDY}'}") from error
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror}; {_REMEDY}") from error
+    except ValueError as error:
         raise UsageError(f"{where}: {error}; {_REMEDY}") from error
     if path.suffix.lower() in TABLES:
         return _rows(text, where)

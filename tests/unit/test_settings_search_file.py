@@ -195,7 +195,12 @@ def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -
     for one in ('"one.json"', "{lr = 1}"):
         found = read(tmp_path, f'problem = "digits"\n[search]\ninitial = {one}').values["initial"]
         assert found == ({"lr": 1},)
-    assert "missing.json" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "missing.json"')
+    assert "absent: there is no such file; give a JSON file" in refusal(
+        tmp_path, 'problem = "digits"\n[search]\ninitial = "absent"'
+    )
+    near = refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "frist.json"')
+    assert "frist.json: there is no such file; did you mean 'first.json'?" in near
+    assert "Is a directory; give a JSON file" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "."')
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("90", 90.0), ("0.5", 0.5), ('"90"', 90.0), ('"2d"', 172_800.0)])
