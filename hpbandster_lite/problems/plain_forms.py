@@ -12,7 +12,7 @@ import math
 import numbers
 import os
 import sys
-from collections.abc import Mapping, MappingView, Sequence, Set
+from collections.abc import Iterator, Mapping, MappingView, Sequence, Set
 from enum import Enum
 from typing import Any
 
@@ -123,16 +123,14 @@ class _Walk:
         return depth - 1
 
     def _list(self, values: Any, path: str, depth: int) -> list[Plain]:
-        self._count(len(values))
         return [
             item if _is_plain_atom(item) else self.form(item, f"{path}[{index}]", depth)
-            for index, item in enumerate(values)
+            for index, item in enumerate(self._counted(values))
         ]
 
     def _mapping(self, items: Any, path: str, depth: int) -> dict[str | int, Plain]:
-        self._count(len(items))
         forms: dict[str | int, Plain] = {}
-        for key, item in items:
+        for key, item in self._counted(items):
             form = item if _is_plain_atom(item) else self.form(item, f"{path}[{_shown(key)}]", depth)
             forms[_free(self.key(key), forms)] = form
         return forms
@@ -157,6 +155,15 @@ class _Walk:
         # tolist keeps numpy's longdouble; wire converts it to a float.
         found = wire.plain(value, path) if isinstance(kind, str) and kind and kind in "biufU" else convert()
         return value if found is value else found
+
+    def _counted(self, values: Any) -> Iterator[Any]:
+        """The entries of a container, which may have more of them than its length."""
+        size = len(values)
+        self._count(size)
+        for number, value in enumerate(values):
+            if number >= size:
+                self._count(1)
+            yield value
 
     def _count(self, entries: int) -> None:
         self._check(entries)

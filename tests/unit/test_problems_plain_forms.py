@@ -192,6 +192,16 @@ def test_torch_tensors_are_numbers_and_lists() -> None:
     assert NOT_KEPT in form(torch.empty(2, device="meta"))
 
 
+class Endless(list[int]):
+    def __iter__(self) -> Iterator[int]:
+        return count()
+
+
+def test_a_container_without_an_end_leaves_a_note() -> None:
+    note = "not kept: info['a'] has too many entries for its limit of 1,000 bytes"
+    assert plain_forms({"a": Endless([1])}, "info", 1_000) == {"a": note}
+
+
 def test_the_place_of_a_plain_number_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ``info`` with a million numbers would take half a minute."""
     monkeypatch.setattr("hpbandster_lite.problems.plain_forms._shown", lambda key: pytest.fail(f"named {key}"))
