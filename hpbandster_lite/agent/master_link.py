@@ -78,7 +78,7 @@ class MasterFinder:
 
     def __init__(self, options: AgentOptions) -> None:
         self._options = options
-        self._directory = None if options.run_dir is None else RunDirectory(options.run_dir)
+        self._directory = None if options.run_dir is None else RunDirectory(Path(options.run_dir).absolute())
         self._sources = self._take_turns()
         self._client: Client | None = None
         self._good: str | None = None

@@ -31,7 +31,7 @@ from hpbandster_lite.problems.options import (
     value_difference,
     with_options,
 )
-from hpbandster_lite.problems.references import load, loaded, loading, module_of, name_of, reference_of
+from hpbandster_lite.problems.references import load, load_here, loaded, loading, module_of, name_of, reference_of
 from hpbandster_lite.problems.source import (
     ARGUMENTS_DIFFER,
     ARGUMENTS_REMEDY,
@@ -60,6 +60,7 @@ __all__ = [
     "hashed_here",
     "is_function",
     "load",
+    "load_here",
     "loaded",
     "loading",
     "module_of",

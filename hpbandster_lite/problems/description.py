@@ -22,7 +22,7 @@ from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, 
 from hpbandster_lite.problems.interface import Problem, defaults_of
 from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.options import canonical, described_options, target_of, with_options
-from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
+from hpbandster_lite.problems.references import GUARD, absolute, load, load_here, module_of, name_of, space_refused
 from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
 from hpbandster_lite.problems.shipped_data import MissingData, chosen_at_the_beginning, missing_data, notes_of
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
@@ -153,7 +153,7 @@ def answer_for(question: Plain, on_progress: Callable[[str], object]) -> str:
     reference, path_before = question["reference"], list(sys.path)
     opened = OpenedFiles()
     with script_arguments(reference, question["arguments"]) as arguments:
-        problem = load(reference)
+        problem, reference = load_here(reference)
         chosen = chosen_at_the_beginning(problem) if question["begins"] else {}
         if chosen:
             reference = with_options(reference, chosen)

@@ -77,6 +77,17 @@ def load(reference: str) -> Problem:
             _loads_under_way -= 1
 
 
+def load_here(reference: str) -> tuple[Problem, str]:
+    """Load a problem; also return a reference that names it afterwards, if its import changes the working directory."""
+    whole, before = absolute(reference), Path.cwd()
+    problem = load(reference)
+    try:
+        return problem, reference if Path.cwd() == before else whole
+    except FileNotFoundError:
+        # It has deleted the directory.
+        return problem, whole
+
+
 def module_of(reference: str) -> ModuleType | None:
     """The loaded module that a reference names; None if there is none, as for a function without a path."""
     where = target_of(reference).partition(":")[0]

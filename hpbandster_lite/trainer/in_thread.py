@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, load
+from hpbandster_lite.problems import Problem, load_here
 from hpbandster_lite.problems.script_arguments import script_arguments
 from hpbandster_lite.problems.shipped_data import require_data
 from hpbandster_lite.trainer.evaluation import run_objective
@@ -91,7 +91,12 @@ class InlineTrainer(InProcessHandle):
         self._is_over = False
         self.is_ready = False
         try:
-            self._problem, read = _imported(reference, arguments) if problem is None else (problem, "")
+            read = ""
+            if problem is None:
+                with script_arguments(reference, arguments) as noted:
+                    problem, reference = load_here(reference)
+                read = noted.source
+            self._problem = problem
             # A download holds the agent up, which has not introduced itself yet.
             require_data(self._problem, lambda: None)
         except SearchError as error:
@@ -180,10 +185,3 @@ class InlineTrainer(InProcessHandle):
             # The pipe may be closed at the same moment, because an abandoned objective returns late.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._wake, END)
-
-
-def _imported(reference: str, arguments: Sequence[str]) -> tuple[Problem, str]:
-    """The problem, and the hash of the arguments if importing it read them."""
-    with script_arguments(reference, arguments) as noted:
-        problem = load(reference)
-    return problem, noted.source

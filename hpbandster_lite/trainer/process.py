@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, load
+from hpbandster_lite.problems import Problem, load_here
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, progress_line, refusal_for
 from hpbandster_lite.problems.script_arguments import script_arguments
 from hpbandster_lite.problems.shipped_data import require_data
@@ -96,12 +96,12 @@ def _serve(briefing: dict[str, Plain]) -> int:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the agent opened them as real files
     try:
         with script_arguments(briefing["problem"], agent.arguments()) as arguments:
-            problem = load(briefing["problem"])
+            problem, reference = load_here(briefing["problem"])
         require_data(problem, lambda: agent.send(TrainerFetches()))
     except SearchError as error:
         agent.send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
         return error.exit_code
-    agent.send(readiness(problem, briefing["problem"], arguments.source))
+    agent.send(readiness(problem, reference, arguments.source))
     warm = _Warmth(problem)
     while (order := agent.next_order()) is not None:
         _evaluate(agent, problem, order, warm)

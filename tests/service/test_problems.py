@@ -13,6 +13,8 @@ import pytest
 
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError
 from hpbandster_lite.problems import describe, describe_in_child, load
+from hpbandster_lite.trainer.in_thread import InlineTrainer
+from hpbandster_lite.trainer.messages import TrainerReady
 from tests.service.worker_master import wait_for_the_end_of
 
 GOOD = """
@@ -53,6 +55,20 @@ def test_the_child_describes_what_the_problem_itself_would_and_imports_it_alone(
 def test_output_of_the_import_does_not_reach_the_answer(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
     assert describe_in_child(write(f"print('hello')\n{GOOD}")).max_budget == 9.0
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_import_that_changes_the_working_directory_leaves_the_reference_as_it_was(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write(f"import os\nos.chdir(os.path.dirname(os.path.abspath(__file__)))\n{GOOD}")
+    monkeypatch.chdir(tmp_path.parent)
+    found = describe_in_child(f"{tmp_path.name}/made_up.py")
+    assert found.reference == whole
+    assert found.source is not None
+    assert [file.path for file in found.source.files] == ["made_up.py"]
+    trainer = InlineTrainer(f"{tmp_path.name}/made_up.py")
+    assert isinstance(trainer.receive()[0], TrainerReady)
+    trainer.kill()
 
 
 def test_what_the_import_leaves_running_ends_with_the_child(write: Write, tmp_path: Path) -> None:

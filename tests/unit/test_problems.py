@@ -123,7 +123,7 @@ def test_the_shipped_problems_are_those_of_the_metadata() -> None:
 
 def test_a_trainer_loads_a_shipped_problem_without_the_metadata_of_all_packages() -> None:
     script = (
-        "import sys; from hpbandster_lite.trainer.process import load, readiness; "
+        "import sys; from hpbandster_lite.problems import load; from hpbandster_lite.trainer.process import readiness; "
         "readiness(load('counting_ones'), 'counting_ones'); print('importlib.metadata' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
