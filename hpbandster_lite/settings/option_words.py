@@ -80,4 +80,6 @@ def _as_typed(option: Option, value: str | None) -> str:
 
 def _as_key(option: Option, value: str | None) -> str:
     key = f"[{option.group.table}] {option.key}" if option.group.table else option.key
-    return key if value is None else f"{key} = {value}"
+    if value is None:
+        return key
+    return f"{key} = {value}" if re.fullmatch(r"[-+.\w]*\d|true|false|inf|nan", value) else f'{key} = "{value}"'

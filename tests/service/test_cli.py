@@ -861,7 +861,7 @@ def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_
         "[limits]\nevaluations = 99\n[workers]\nworkers = 1\nisolation = 'none'\ntimeout = '30s'\n"
     )
     error, _ = here("run", tmp_path / "search.toml")
-    assert "a time limit needs isolation='trainer'" in str(error)
+    assert 'a time limit needs [workers] isolation = "trainer"' in str(error)
     text = (tmp_path / "search.toml").read_text().replace("timeout = '30s'\n", "")
     (tmp_path / "search.toml").write_text(text)
     assert json.loads(here("plan", tmp_path / "search.toml", "--json")[1])["problem"] == "net"
