@@ -20,6 +20,9 @@ from hpbandster_lite.samplers.protocol import Vector
 from hpbandster_lite.samplers.random import as_vector
 from hpbandster_lite.space import Array, Mask
 
+FEWEST_ROWS = 16
+"""Rows that are made at a time, at least."""
+
 
 @record(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -88,7 +91,7 @@ class History:
         self._rung_of = {budget: rung for rung, budget in enumerate(self.budgets)}
         self._number_of: dict[bytes, int] = {}
         self._count = 0
-        self._columns = Table.empty(16, d)
+        self._columns = Table.empty(FEWEST_ROWS, d)
         self._finite = [0] * len(self.budgets)
         self._running: dict[tuple[int, int], Array] = {}
         self._best_first: dict[int, Table] = {}
@@ -119,7 +122,7 @@ class History:
         self._running.pop((number, rung), None)
         if self._count == len(self._columns):
             # Twice the size: each result is copied twice on average.
-            self._columns = _joined([self._columns, Table.empty(self._count, self._d)])
+            self._columns = _joined([self._columns, Table.empty(max(self._count, FEWEST_ROWS), self._d)])
         columns, row = self._columns, self._count
         columns.vectors[row], columns.rungs[row], columns.numbers[row] = array, rung, number
         columns.losses[row] = math.inf if loss is None else loss

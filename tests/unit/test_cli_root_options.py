@@ -119,7 +119,11 @@ start.main()
 
 @pytest.mark.parametrize(
     ("before", "code", "output"),
-    [("", 130, ""), ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 0, f"{NAME} {__version__}\n")],
+    [
+        # Set explicitly: what a shell starts in the background inherits an ignored signal.
+        ("signal.signal(signal.SIGINT, signal.default_int_handler)", 130, ""),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 0, f"{NAME} {__version__}\n"),
+    ],
     ids=["as usual", "ignored"],
 )
 def test_ctrl_c_ends_a_command_that_still_imports_in_silence(before: str, code: int, output: str) -> None:

@@ -171,6 +171,17 @@ def test_the_best_configurations_come_from_the_highest_budget_first_and_once() -
     assert history.best(9).numbers.tolist() == [0, 1, 2]
 
 
+def test_the_only_result_can_be_forgotten_and_others_follow_it() -> None:
+    history = History(BUDGETS, 2)
+    history.observe([0.1, 0.2], 1.0, None)
+    kept = history.table()
+    history.forget([0.1, 0.2], 1.0)
+    for number in range(40):
+        history.observe([0.1, number / 40], 1.0, float(number))
+    assert history.table().losses.tolist() == list(range(40))
+    assert kept.losses.tolist() == [math.inf], "a table that was given out does not change"
+
+
 def test_a_result_ends_what_runs_and_a_forgotten_one_leaves_no_trace() -> None:
     vectors = np.array([[0.1, math.nan], [0.2, 0.3]])
     history = History(BUDGETS, 2)

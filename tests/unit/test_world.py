@@ -37,7 +37,7 @@ from tests.world import Broken, World, left_worlds
 from tests.world_faults import KINDS, faults_of
 from tests.world_master import FakeServer
 
-SEEDS = range(60)
+SEEDS = range(80)
 OF_EACH_KIND = range(8)
 MANY = range(1_000, 1_000 + int(os.environ.get("WORLDS", "3000")))
 MARKS = {
