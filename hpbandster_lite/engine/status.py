@@ -211,16 +211,19 @@ def incumbent_of(state: State, best: Best) -> Incumbent:
 
 
 def _bracket(bracket: BracketState) -> Bracket:
-    rungs = tuple(_rung(rung) for rung in bracket.rungs)
+    below = (None, *bracket.rungs[:-1])
+    rungs = tuple(_rung(rung, below) for rung, below in zip(bracket.rungs, below, strict=True))
     return Bracket(bracket=bracket.plan.bracket, complete=bracket.is_complete, rungs=rungs)
 
 
-def _rung(rung: RungState) -> Rung:
+def _rung(rung: RungState, below: RungState | None) -> Rung:
+    # One that will be filled from the pool with the next request is as open as any after a complete rung.
+    is_open = rung.is_open or (below is not None and below.is_complete)
     losses = [loss for _, loss in rung.done if loss is not None]
     return Rung(
         budget=rung.budget,
         places=rung.places,
-        is_open=rung.is_open,
+        is_open=is_open,
         done=len(rung.done),
         running=rung.running,
         failed=len(rung.done) - len(losses),

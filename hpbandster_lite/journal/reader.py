@@ -54,8 +54,10 @@ from hpbandster_lite.records import (
     Limits,
     Outcome,
     ProblemSource,
+    Proposal,
     Recorded,
     RungShrunk,
+    Sampled,
     SearchSettings,
     SourceChanged,
     Value,
@@ -225,6 +227,7 @@ _FIRST_LEASE_AFTER = (
     "ORDER BY position LIMIT 1"
 )
 _RECORDED_BEFORE = "SELECT count(*) FROM evaluations WHERE outcome < ?"
+_SAMPLED = "SELECT sampled, entry FROM configurations JOIN entries ON position = sampled ORDER BY sampled"
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 _OUTCOMES_WITH = """
 SELECT outcome, entry FROM (SELECT outcome FROM evaluations WHERE outcome IS NOT NULL ORDER BY outcome LIMIT ?)
@@ -367,6 +370,11 @@ class JournalReader:
         if not rows:
             raise JournalError(f"the journal {self.path} has no configuration {config_id}")
         return _configuration(rows[0], self.path)
+
+    def proposals(self) -> dict[ConfigId, Proposal]:
+        """How each configuration was proposed, in the order of sampling."""
+        entries = [read_entry(text, position, self.path) for position, text in self._all(_SAMPLED)]
+        return {entry.config_id: entry.proposal for entry in entries if isinstance(entry, Sampled)}
 
     def evaluations(self, states: Collection[str] = ()) -> list[EvaluationRow]:
         """All evaluations, or those in the given states, by config id and rung."""

@@ -250,7 +250,7 @@ def long_search(*, opened: int, complete: int = 11_000) -> Status:
     ]
     done[7] = a_bracket(7, a_rung(1.0, 3, 3, best=0.25), a_rung(3.0, 1, 1, best=0.125))
     rest = [a_bracket(complete + each, a_rung(1.0, 3, 1, 2, best=0.5), a_rung(3.0, 1, 0)) for each in range(opened)]
-    incumbent = replace(INCUMBENT, config_id=ConfigId(7, 0, 0), values={})
+    incumbent = replace(INCUMBENT, config_id=ConfigId(7, 0, 0), loss=0.125, values={})
     return a_status(brackets=(*done, *rest), incumbent=incumbent, agents=())
 
 
@@ -265,6 +265,13 @@ def test_of_thousands_of_brackets_the_open_ones_the_best_and_a_sum_are_listed() 
         "    all  33002/33006 +4 (10999 failed)  11000/11002      0.125",
         "and 10999 complete brackets, which status --json lists",
     ]
+
+
+def test_of_thousands_of_brackets_that_with_the_place_of_the_incumbent_is_listed() -> None:
+    status = long_search(opened=1)
+    assert status.incumbent is not None
+    lines = picture(replace(status, incumbent=replace(status.incumbent, config_id=ConfigId(3, 0, 0))))
+    assert [line.split()[0] for line in lines[-4:]] == ["7", "11000", "all", "and"]
 
 
 def test_of_thousands_of_open_brackets_the_newest_are_listed() -> None:

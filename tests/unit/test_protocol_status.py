@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from hpbandster_lite import wire
+from hpbandster_lite.cli.commands.list import list_
 from hpbandster_lite.cli.view.status import status_view
 from hpbandster_lite.engine.decision_types import Granted, Turn
 from hpbandster_lite.engine.engine import Engine
@@ -24,7 +25,7 @@ from hpbandster_lite.errors import ProtocolMismatch, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.protocol import status as status_room
 from hpbandster_lite.protocol.status import VERSION, Status, status_from_plain, status_to_plain
-from hpbandster_lite.records import CurvePoint, EvaluationId, FailureKind, FinishKind, Limits, Outcome, Report
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind, FinishKind, Limits, Outcome, Report
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.space import SearchSpace
 from tests.engine_room import engine_for, failed, settings_for, space_of
@@ -156,6 +157,32 @@ def test_a_rung_that_the_space_could_not_fill_has_its_places_in_both(begun: Call
     assert read == living
     assert read.finish_kind is FinishKind.EXHAUSTED
     assert read.brackets[0].rungs[0].places == 4
+
+
+@pytest.mark.parametrize("evaluations", [5, 9, 10, 13, 20, 30, 60])
+def test_places_in_the_rungs_of_other_brackets_are_the_same_in_both(
+    begun: Callable[..., Search], evaluations: int
+) -> None:
+    search = begun(Limits(brackets=6), algorithm="mfbo", sampler={"full_results": 1})
+    search.work(evaluations)
+    living, read = in_step(search)
+    assert read.brackets == living.brackets
+    assert read == living
+
+
+def test_the_list_says_how_each_configuration_was_proposed(
+    begun: Callable[..., Search], capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = begun(Limits(evaluations=40), algorithm="mfbo", sampler={"full_results": 1})
+    search.work()
+    list_(search.path.parent, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 40
+    for row in rows:
+        proposal = search.engine.state.proposals[ConfigId(*row["config_id"])]
+        said = (row["origin"], row["model_budget"], row["fit"], row["log_improvement"])
+        assert said == (proposal.origin, proposal.model_budget, proposal.fit, proposal.log_improvement)
+    assert {row["fit"] is None for row in rows} == {True, False}
 
 
 def test_hints_are_there_without_a_master(begun: Callable[..., Search]) -> None:

@@ -108,6 +108,7 @@ def test_good_configurations_weigh_by_their_improvement_over_the_best_bad_one() 
     assert good_weights(np.array([1.0, 2.0, 3.0, 4.0]), 2) == pytest.approx([1.1, 0.6])
     assert good_weights(np.array([1.0, 2.0, math.inf]), 2) == pytest.approx([1.1, 0.1])
     assert good_weights(np.array([2.0, 2.0, 2.0]), 2) == pytest.approx([1.0, 1.0])
+    assert good_weights(np.array([-1.7e308, 0.0, 1.7e308]), 2) == pytest.approx([1.1, 0.6])
 
 
 def test_a_budget_weighs_by_its_results_and_its_agreement_with_the_highest_usable_one() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from hpbandster_lite.cli.view.evaluations import evaluations_table
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader, source_of_row
+from hpbandster_lite.records import Proposal
 from hpbandster_lite.results.users_sign import evaluation_rows
 
 
@@ -30,12 +31,14 @@ def list_(
     rows, edits = evaluation_rows(reader, ["failed"] if failed else ()), reader.source_edits()
     sources = [source_of_row(row, edits) for row in rows] if edits else []
     if as_json:
+        proposals = reader.proposals() if rows else {}
         plain = [
             {
                 "evaluation": f"{row['config_id']}@{row['rung']}",
                 **row,
                 "config_id": list(row["config_id"]),
                 "source": source_of_row(row, edits),
+                **_proposed(proposals[row["config_id"]]),
             }
             for row in rows
         ]
@@ -46,3 +49,13 @@ def list_(
         settings = reader.settings()
         word = word_for(maximize=settings.maximize)
         console().print(evaluations_table(rows, settings.unit, sources, word=word))
+
+
+def _proposed(proposal: Proposal) -> dict[str, Any]:
+    """Where a configuration comes from, and what its model said of it."""
+    return {
+        "origin": proposal.origin.value,
+        "model_budget": proposal.model_budget,
+        "fit": proposal.fit,
+        "log_improvement": proposal.log_improvement,
+    }

@@ -204,13 +204,27 @@ def _room(height: int | None, brackets: int, values: int) -> tuple[int, int]:
 def _summed_rungs(status: Status) -> Iterator[RenderableType]:
     """The open brackets and that of the incumbent, and the sum of all."""
     brackets = status.brackets
-    best = None if status.incumbent is None else status.incumbent.config_id.bracket
+    best = _bracket_of_the_incumbent(status)
     is_open = [bracket for bracket in brackets if not bracket.complete and bracket.bracket != best]
     listed = [bracket for bracket in brackets if bracket.bracket == best] + is_open[-MOST_BRACKETS:]
     yield _rungs(sorted(listed, key=lambda bracket: bracket.bracket), status, summed=brackets)
     rest = len(brackets) - len(listed)
     what = "complete brackets" if len(is_open) <= MOST_BRACKETS else "other brackets"
     yield Text(f"and {rest} {what}, which status --json lists", style="dim")
+
+
+def _bracket_of_the_incumbent(status: Status) -> int | None:
+    """The bracket in whose rung the incumbent has its place, which need not be that of its configuration."""
+    best = status.incumbent
+    if best is None:
+        return None
+    has_it = [
+        bracket.bracket
+        for bracket in status.brackets
+        if any((rung.budget, rung.best) == (best.budget, best.loss) for rung in bracket.rungs)
+    ]
+    own = best.config_id.bracket
+    return own if own in has_it or not has_it else has_it[0]
 
 
 def _sums(brackets: Sequence[Bracket], *, maximize: bool) -> dict[float, Rung]:

@@ -137,7 +137,9 @@ def good_weights(losses: Array, n_good: int) -> Array:
     """
     # Without a finite bad loss, the worst good one takes its place.
     has_edge = n_good < len(losses) and math.isfinite(losses[n_good])
-    gain = np.maximum(losses[n_good if has_edge else n_good - 1] - losses[:n_good], 0.0)
+    # Halves, because the difference of two finite losses may be infinite.
+    halves = 0.5 * losses
+    gain = np.maximum(halves[n_good if has_edge else n_good - 1] - halves[:n_good], 0.0)
     largest = gain.max()
     return gain / largest + LEAST_WEIGHT if largest > 0 else np.ones(n_good)
 

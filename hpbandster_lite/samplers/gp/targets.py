@@ -78,11 +78,13 @@ def yeo_johnson(values: Array, exponent: float) -> Array:
 
 def _scaled(losses: Array) -> tuple[Array, Callable[[Array, float], Array]]:
     """Bounded losses in a natural unit, and the transformation for them."""
-    finite = losses[np.isfinite(losses)]
-    top = np.quantile(finite, QUANTILE)
-    bounded = np.minimum(losses, top)
+    # Halves, because the quantile subtracts losses, and the difference of two finite ones may be infinite.
+    halves = 0.5 * losses
+    top = np.quantile(halves[np.isfinite(halves)], QUANTILE)
+    bounded = np.minimum(halves, top)
     # Neither transformation depends on the unit, and squares of losses beyond 1e154 would overflow.
     bounded = bounded / max(float(np.abs(bounded).max()), np.finfo(np.float64).tiny)
     if bounded.min() > 0:
-        return np.clip(bounded / np.median(bounded), 1 / LARGEST_RATIO, LARGEST_RATIO), box_cox
+        with np.errstate(over="ignore"):  # an infinite ratio is clipped
+            return np.clip(bounded / np.median(bounded), 1 / LARGEST_RATIO, LARGEST_RATIO), box_cox
     return (bounded - np.median(bounded)) / (bounded.std() + TINY), yeo_johnson
