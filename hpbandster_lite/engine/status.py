@@ -55,7 +55,9 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
     """
     agents = _agents(state, leases, now, settings)
     busy = sum(agent.is_busy for agent in agents)
-    brackets = tuple(_bracket(bracket) for bracket in state.brackets)
+    # A bracket that an exhausted space left empty has nothing to show.
+    begun = (bracket for bracket in state.brackets if any(rung.started for rung in bracket.rungs))
+    brackets = tuple(_bracket(bracket) for bracket in begun)
     status = Status(
         answered_by="master",
         state="running" if state.finished is None else "finished",

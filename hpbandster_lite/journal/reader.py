@@ -201,7 +201,7 @@ _HAS_TABLE = "SELECT name FROM sqlite_master WHERE name = ?"
 # Early masters of schema 1 wrote a space after each colon: the tag begins at character 10 or 11.
 _SHRUNK = """
 SELECT position, entry FROM entries
-WHERE position > (SELECT min(sampled) FROM configurations WHERE bracket = ?)
+WHERE position > coalesce((SELECT min(sampled) FROM configurations WHERE bracket = ?), 0)
       AND substr(ltrim(substr(entry, 9, 14)), 1, 12) = '"RungShrunk"' ORDER BY position
 """
 # Infeasible configurations cost nothing, and evaluations that were cancelled before their first lease cost nothing.

@@ -7,7 +7,7 @@ master's process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hpbandster_lite.engine.hints import Growth, Noted
 from hpbandster_lite.engine.status import about_model, hints_of
@@ -141,14 +141,21 @@ def _brackets(reader: JournalReader, settings: SearchSettings, rows: list[RungRo
     plans = [bracket_plan(settings, number) for number in range(last + 1)]
     filled = reader.filled_rungs()
     # Only a rung with free places may have shrunk; in a long search those are in the newest brackets.
-    free = [row["bracket"] for row in rows if _has_free_places(plans[row["bracket"]], row, filled)]
+    free = [plan.bracket for plan in plans if any(_may_have_shrunk(plan, started, filled))]
     shrunk = filled | (reader.shrunk_rungs(min(free)) if free else {})
     return tuple(_bracket(plan, started, shrunk) for plan in plans)
 
 
-def _has_free_places(plan: BracketPlan, row: RungRow, filled: dict[tuple[int, int], int]) -> bool:
-    taken = row["queued"] + row["running"] + row["done"] + row["failed"] - row["infeasible"]
-    return taken < filled.get((plan.bracket, row["rung"]), plan.rungs[row["rung"]].places)
+def _may_have_shrunk(
+    plan: BracketPlan, started: dict[tuple[int, int], RungRow], filled: dict[tuple[int, int], int]
+) -> Iterator[bool]:
+    """Whether each rung of a bracket has free places; one without evaluations may have none at all."""
+    for index, planned in enumerate(plan.rungs):
+        row = started.get((plan.bracket, index))
+        taken = 0
+        if row is not None:
+            taken = row["queued"] + row["running"] + row["done"] + row["failed"] - row["infeasible"]
+        yield taken < filled.get((plan.bracket, index), planned.places)
 
 
 def _bracket(plan: BracketPlan, started: dict[tuple[int, int], RungRow], shrunk: dict[tuple[int, int], int]) -> Bracket:

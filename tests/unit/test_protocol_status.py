@@ -170,7 +170,7 @@ def test_places_in_the_rungs_of_other_brackets_are_the_same_in_both(
     assert read == living
 
 
-def test_the_list_says_how_each_configuration_was_proposed(
+def test_the_list_shows_how_each_configuration_was_proposed(
     begun: Callable[..., Search], capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = begun(Limits(evaluations=40), algorithm="mfbo", sampler={"full_results": 1})
@@ -180,9 +180,28 @@ def test_the_list_says_how_each_configuration_was_proposed(
     assert len(rows) == 40
     for row in rows:
         proposal = search.engine.state.proposals[ConfigId(*row["config_id"])]
-        said = (row["origin"], row["model_budget"], row["fit"], row["log_improvement"])
-        assert said == (proposal.origin, proposal.model_budget, proposal.fit, proposal.log_improvement)
+        listed = (row["origin"], row["model_budget"], row["fit"], row["log_improvement"])
+        assert listed == (proposal.origin, proposal.model_budget, proposal.fit, proposal.log_improvement)
     assert {row["fit"] is None for row in rows} == {True, False}
+
+
+@pytest.mark.parametrize("algorithm", ["mfbo", "hyperband"])
+@pytest.mark.parametrize("levels", [6, 9, 12, 14])
+@pytest.mark.parametrize("all_fail", [False, True])
+def test_brackets_and_rungs_for_which_an_exhausted_space_has_nothing_are_the_same_in_both(
+    begun: Callable[..., Search], algorithm: str, levels: int, *, all_fail: bool
+) -> None:
+    from ConfigSpace import Integer
+
+    search = begun(Limits(brackets=6), space=space_of(Integer("x", (1, levels))), algorithm=algorithm)
+    while (grant := search.lease()) is not None:
+        if all_fail:
+            search.keep(search.engine.report("a", failed(grant, FailureKind.MEMORY), now=0.0))
+        else:
+            search.report(grant)
+    living, read = in_step(search)
+    assert read == living
+    assert read.finish_kind is FinishKind.EXHAUSTED
 
 
 def test_hints_are_there_without_a_master(begun: Callable[..., Search]) -> None:

@@ -52,7 +52,7 @@ def list_(
 
 
 def _proposed(proposal: Proposal) -> dict[str, Any]:
-    """Where a configuration comes from, and what its model said of it."""
+    """Where a configuration comes from, and what its model predicts."""
     return {
         "origin": proposal.origin.value,
         "model_budget": proposal.model_budget,
