@@ -19,6 +19,7 @@ from hpbandster_lite.problems.description import (
     describe_with_data,
     source_hash,
     source_in_child,
+    with_options_of_search,
 )
 from hpbandster_lite.problems.interface import FunctionProblem, Problem
 from hpbandster_lite.problems.options import (
@@ -76,4 +77,5 @@ __all__ = [
     "text_of",
     "value_difference",
     "with_options",
+    "with_options_of_search",
 ]

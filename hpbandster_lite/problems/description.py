@@ -154,10 +154,8 @@ def answer_for(question: Plain, on_progress: Callable[[str], object]) -> str:
     opened = OpenedFiles()
     with script_arguments(reference, question["arguments"]) as arguments:
         problem, reference = load_here(reference)
-        chosen = chosen_at_the_beginning(problem) if question["begins"] else {}
-        if chosen:
-            reference = with_options(reference, chosen)
-            problem = load(reference)
+        if question["begins"]:
+            problem, reference = _with_chosen(problem, reference)
     if question["is_source_alone"]:
         source = source_of(problem, module_of(reference), opened=opened, path_before=path_before)
         return wire.encode(wire.to_message(_with_arguments(source, arguments)))
@@ -168,6 +166,35 @@ def answer_for(question: Plain, on_progress: Callable[[str], object]) -> str:
         missing = missing_data(problem, on_progress)
         found = {MISSING: missing and list(missing), NOTES: list(notes_of(problem)) if missing is None else []}
     return wire.encode({**wire.to_message(replace(about, source=source)), **found})
+
+
+def _with_chosen(problem: Problem, reference: str) -> tuple[Problem, str]:
+    """A problem and its reference with the options that the host chooses on which the search begins."""
+    chosen = chosen_at_the_beginning(problem)
+    if not chosen:
+        return problem, reference
+    reference = with_options(reference, chosen)
+    return load(reference), reference
+
+
+def with_options_of_search(about: ProblemDescription, reference: str, *, begins: bool) -> ProblemDescription:
+    """The description of a shipped problem, which the caller made, with the options of its search; others unchanged.
+
+    Parameters
+    ----------
+    about
+        The description.
+    reference
+        The problem, with the options that the search was begun with.
+    begins
+        Whether the search begins, so that this host chooses options.
+    """
+    if about.source is None or about.source.version is None:
+        return about
+    problem = load(reference)
+    if begins:
+        problem, reference = _with_chosen(problem, reference)
+    return about if reference == about.reference else describe(problem, reference)
 
 
 def _with_arguments(source: ProblemSource, arguments: ScriptArguments) -> ProblemSource:

@@ -29,6 +29,7 @@ from hpbandster_lite.problems import (
     name_of,
     source_in_child,
     with_options,
+    with_options_of_search,
 )
 from hpbandster_lite.problems.shipped_data import MissingData
 from hpbandster_lite.randomness import Purpose, generator_for
@@ -231,6 +232,7 @@ def _described(
         return found.about, found.notes
     if about is None:
         return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile, begins=begins), ()
+    about = with_options_of_search(about, reference, begins=begins)
     if options.arguments is None or about.source is None or is_function(about.source):
         return about, ()
     source = source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import hpbandster_lite
 from hpbandster_lite import wire
@@ -22,6 +25,7 @@ from hpbandster_lite.errors import ProblemError, UsageError
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.problems import describe, given_in, load, source_hash
 from hpbandster_lite.problems.description import answer_for
+from hpbandster_lite.problems.shipped_data import missing_data, notes_of
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.problems.trial import noted as recorded_notes
 from hpbandster_lite.records import CurvePoint, ProblemDescription, Started
@@ -77,11 +81,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def own(pictures: Path, **options: Any) -> ImageProblem:
     # The classes are each other's mirror images.
-    return ImageProblem(
-        ImageOptions(
-            data_set="images", data=pictures, space="small", budget_unit="epochs", mirror=False, pad=1, **options
-        )
-    )
+    always: dict[str, Any] = {"data_set": "images", "space": "small", "budget_unit": "epochs", "unusual": "refuse"}
+    return ImageProblem(ImageOptions(data=pictures, mirror=False, pad=1, **{**always, **options}))
 
 
 def budgets_of(**options: Any) -> tuple[float, ...]:
@@ -311,6 +312,73 @@ def test_a_search_continues_in_its_precision_on_a_host_that_would_choose_another
         epoch = journal.begin_epoch()
         journal.commit([Started(epoch=epoch, limits=begun.limits)], at=1.0)
     continued = prepared(fast=False)
+    assert continued.resumed
+    assert continued.settings.problem.reference == begun.settings.problem.reference
+
+
+def own_folder(folder: Path) -> Path:
+    """Two classes of eight pictures; each class has a copy of one, and one picture is transparent."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (folder / name).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(rng.integers(0, 256, (8, 6, 3), np.uint8)).save(folder / name / f"{i}.png")
+        shutil.copy(folder / name / "0.png", folder / name / "copy.png")
+    Image.fromarray(rng.integers(0, 256, (8, 6, 4), np.uint8)).save(folder / "left/alpha.png")
+    return folder
+
+
+def test_a_search_that_began_before_unusual_and_aspect_continues_with_copies_and_transparent_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HPBANDSTER_LITE_RUN_DIR", raising=False)
+    monkeypatch.setattr("hpbandster_lite.settings.prepare.describe_in_child", described_here)
+    directory, folder = RunDirectory(tmp_path / "run"), own_folder(tmp_path / "data")
+    directory.create()
+    asked = SearchOptions(problem=f"images?data={folder}&space=small&budget_unit=epochs&image_size=8", seed=1)
+    begun = prepare(asked, directory)
+    assert given_in(begun.settings.problem.reference)["unusual"] == "refuse"
+    # As the journal of an earlier version.
+    about = describe(load(asked.problem), asked.problem)
+    options = tuple(each for each in about.options if each.name not in ("unusual", "aspect"))
+    before = replace(begun.settings, problem=replace(about, options=options))
+    with Journal.open(directory.journal, create=before) as journal:
+        epoch = journal.begin_epoch()
+        journal.commit([Started(epoch=epoch, limits=begun.limits)], at=1.0)
+    continued = prepare(asked, directory).settings.problem.reference
+    assert continued == asked.problem
+    problem = load(continued)
+    assert missing_data(problem) is None
+    notes = notes_of(problem)
+    assert notes[0] == f"{folder}: 19 pictures: left 10, right 9"
+    copies = "left/0.png = left/copy.png, right/0.png = right/copy.png"
+    what = "pictures with copies, which a split may put on two sides (2)"
+    assert f"{what}; used, as when this search began: {copies}" in notes
+    assert "pictures with transparent parts (1), put on white: left/alpha.png" in notes
+    found = problem.evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))  # type: ignore[attr-defined] # it is no function
+    assert math.isfinite(found["loss"])
+    # A search of today refuses them.
+    refused = missing_data(load(begun.settings.problem.reference))
+    assert refused is not None
+    assert what in refused.text
+
+
+def test_a_shipped_problem_that_a_program_gives_has_the_options_of_its_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda: True)
+    reference = "hpbandster_lite.workers.images.problem:images?space=small"
+    asked = SearchOptions(problem=reference, description=describe(load(reference), reference), seed=1)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    begun = prepare(asked, directory)
+    chosen = given_in(begun.settings.problem.reference)
+    assert (chosen["unusual"], chosen["cpu_precision"]) == ("refuse", "bf16")
+    with Journal.open(directory.journal, create=begun.settings) as journal:
+        epoch = journal.begin_epoch()
+        journal.commit([Started(epoch=epoch, limits=begun.limits)], at=1.0)
+    continued = prepare(asked, directory)
     assert continued.resumed
     assert continued.settings.problem.reference == begun.settings.problem.reference
 

@@ -104,10 +104,10 @@ class ImageOptions:
         metadata={"help": "how pictures of another shape get the image size; crop: the middle; pad: whole, with black"},
     )
     unusual: Unusual = field(
-        default="refuse",
+        default="auto",
         metadata={
             "help": "pictures that lose something; convert: 16 bits scaled, alpha on white, first frame; skip: also "
-            "leave out unreadable files and copies"
+            "leave out unreadable files and copies; auto: refuse, except in a search that began before this option"
         },
     )
     cache: Path | None = field(

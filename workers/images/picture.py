@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Aspect: TypeAlias = Literal["squeeze", "crop", "pad"]
 """How a picture gets another shape: squeezed or stretched; its middle alone; or whole, with black at two sides."""
-Unusual: TypeAlias = Literal["refuse", "convert", "skip"]
+Unusual: TypeAlias = Literal["auto", "refuse", "convert", "skip"]
 """What happens with pictures that lose something or cannot be read; see :mod:`.picture_findings`."""
 Trait: TypeAlias = Literal["deep", "alpha", "frames"]
 """More than 8 bits per channel; parts that are not opaque; several frames or pages."""

@@ -2,7 +2,8 @@
 
 Law of this file: everything is found together, before anything is trained, and nothing is converted or left out without
 words. With ``refuse``, whatever loses something or cannot be read ends the start; ``convert`` converts what has a
-documented conversion and refuses the rest; ``skip`` also leaves out the rest.
+documented conversion and refuses the rest; ``skip`` also leaves out the rest. ``auto`` is what a search has that began
+before there was a choice: what it used and passed over then does not end it now.
 """
 
 from __future__ import annotations
@@ -183,9 +184,10 @@ class _Finder:
         by_kind: dict[str, list[str]] = defaultdict(list)
         for name in others:
             by_kind[_kind_of(folder, name)].append(name)
-        self._cannot_be_converted(by_kind.pop(DICOM, []), "DICOM files", DICOM_REMEDY)
+        self._cannot_be_converted(by_kind.pop(DICOM, []), "DICOM files", DICOM_REMEDY, before="left out")
         unread = [name for kind in sorted(by_kind) if kind in UNREAD_SUFFIXES for name in by_kind.pop(kind)]
-        self._cannot_be_converted(unread, "pictures of formats that are not read", "save them as PNG or JPEG")
+        what = "pictures of formats that are not read"
+        self._cannot_be_converted(unread, what, "save them as PNG or JPEG", before="left out")
         if by_kind:
             kinds = ", ".join(f"{kind or 'no suffix'} ({len(names):,})" for kind, names in sorted(by_kind.items()))
             self.notes.append(f"files that are no pictures: {kinds}")
@@ -215,7 +217,7 @@ class _Finder:
             (repeated, "pictures with copies, which a split may put on two sides", "keep one", "keeps one of each"),
         )
         for pictures, what, remedy, left_out in remedies:
-            self._cannot_be_converted(pictures, what, remedy, left_out)
+            self._cannot_be_converted(pictures, what, remedy, left_out, before="used")
         return dropped if self.how.unusual == "skip" else set()
 
     def trait(self, trait: Trait, samples: Sequence[LookedSample]) -> None:
@@ -253,14 +255,17 @@ class _Finder:
             )
 
     def _cannot_be_converted(
-        self, names: Sequence[str], what: str, remedy: str, done: str = "leaves them out"
+        self, names: Sequence[str], what: str, remedy: str, done: str = "leaves them out", *, before: str = ""
     ) -> None:
+        """``before`` is what happened with them before there was a choice; empty if they ended the search."""
         if not names:
             return
         subject = f"{what} ({len(names):,})"
         listed = self._named(subject, names)
         if self.how.unusual == "skip":
             self.notes.append(f"{subject}; --unusual skip {done}: {listed}")
+        elif self.how.unusual == "auto" and before:
+            self.notes.append(f"{subject}; {before}, as when this search began: {listed}")
         else:
             self.refusals.append(f"{subject}: {listed}; {remedy}, or give --unusual skip, which {done}")
 

@@ -137,8 +137,13 @@ class ImageProblem:
     def chosen_at_the_beginning(self) -> dict[str, Any]:
         """Options that the host on which a search begins chooses for all its workers."""
         options = self.options
+        chosen: dict[str, Any] = {}
+        if options.data_set == OWN_IMAGES and options.unusual == "auto":
+            chosen["unusual"] = "refuse"
         is_open = options.precision == "auto" and options.cpu_precision == "auto"
-        return {"cpu_precision": "bf16"} if is_open and has_fast_bfloat16() else {}
+        if is_open and has_fast_bfloat16():
+            chosen["cpu_precision"] = "bf16"
+        return chosen
 
     @property
     def fetch_data(self) -> Callable[[], object] | None:

@@ -51,7 +51,8 @@ class ImageSource(NamedTuple):
     aspect
         How a picture of another shape is brought to the size. Default: ``"squeeze"``.
     unusual
-        What happens with pictures that lose something or cannot be read. Default: ``"refuse"``.
+        What happens with pictures that lose something or cannot be read; ``"auto"`` as in searches that began before
+        there was a choice: they are converted, and copies are used. Default: ``"refuse"``.
     cache
         Folder for decoded pixels and for what was found. Default: ``None``, for the default folders.
     group
