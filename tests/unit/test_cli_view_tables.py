@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hpbandster_lite.cli.view.tables import figures_table, values_table
 from tests.rendered import text_of
 
@@ -25,4 +27,13 @@ def test_test_figures_stand_beside_those_of_the_validation() -> None:
         "loss           0.05        -",
         "error_percent  4.5         5.25",
         "images         -           360",
+    ]
+
+
+def test_records_of_folds_do_not_widen_the_table() -> None:
+    folds: Any = [{"loss": 1.5, "seed": 1}, {"loss": 2.5, "seed": 2}]
+    assert text_of(figures_table({"validation": {"folds": folds, "rungs": [1, 2]}})) == [
+        "       validation",
+        "folds  2 records",
+        "rungs  1, 2",
     ]

@@ -56,7 +56,8 @@ def test_a_class_of_one_group_is_refused() -> None:
     found = refused(labels, groups=groups)
     assert found is not None
     assert found.startswith("1 of 3 classes ('eel') has no validation image")
-    assert found.endswith("images of at least 2 groups, one for each side; give more, or leave --group out")
+    needed = "images of at least 2 groups, one for each side, outside the test set"
+    assert found.endswith(f"{needed}; give more, or leave --group out")
     assert refused(labels, groups=np.where(np.arange(48) == 47, 31, groups)) is None
 
 

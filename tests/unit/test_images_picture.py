@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from PIL.Image import Image as Picture
 
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images import picture
 from hpbandster_lite.workers.images.device_images import DeviceImages, images_for_test
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
@@ -100,6 +101,27 @@ def test_a_picture_is_the_same_as_its_file_and_as_its_array(tmp_path: Path) -> N
     two = model.classify([file, noise(2, 9, 9, 3)]).probabilities
     assert torch.allclose(two[:1], expected)
     assert not torch.allclose(two[1:], expected)
+
+
+def test_an_array_of_several_pictures_and_one_with_alpha_are_pictures(tmp_path: Path) -> None:
+    folder_of_pictures(tmp_path, "RGB")
+    model, several, alpha = model_for(tmp_path), noise(1, 3, 40, 17, 3), noise(2, 40, 17, 4)
+    expected = model.classify(list(several)).probabilities
+    assert torch.equal(model.classify(several).probabilities, expected)
+    assert torch.equal(model.classify(alpha).probabilities, model.classify(Image.fromarray(alpha)).probabilities)
+    with pytest.raises(UsageError, match=r"or \(n, height, width, 3\) as arrays of numpy, got torch.float32"):
+        model.classify(several.astype(np.float32))
+
+
+def test_all_files_that_cannot_be_classified_are_named_at_once(tmp_path: Path) -> None:
+    folder_of_pictures(tmp_path, "RGB")
+    good = next((tmp_path / "test").rglob("*.jpg"))
+    (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(ImageDataError) as caught:
+        model_for(tmp_path).classify([tmp_path / "scan.dcm", *[good] * 120, tmp_path / "empty.png"])
+    assert "scan.dcm is not a picture that can be read (it is a DICOM file, which has to be" in str(caught.value)
+    assert f"; {tmp_path}/empty.png is not a picture that can be read (it is empty)" in str(caught.value)
 
 
 def test_more_images_than_a_batch_are_all_classified(tmp_path: Path) -> None:

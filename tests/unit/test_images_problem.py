@@ -356,7 +356,7 @@ def test_a_search_that_began_before_unusual_and_aspect_continues_with_copies_and
     what = "pictures with copies, which a split may put on two sides (2)"
     assert f"{what}; used, as when this search began: {copies}" in notes
     assert "pictures with transparent parts (1), put on white: left/alpha.png" in notes
-    found = problem.evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))  # type: ignore[attr-defined] # it is no function
+    found = problem.evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))
     assert math.isfinite(found["loss"])
     # A search of today refuses them.
     refused = missing_data(load(begun.settings.problem.reference))

@@ -106,8 +106,8 @@ def _remedy(folds: int, fewest: int, has_groups: bool, is_limited: bool) -> str:
     if is_limited:
         return "give more --valid-images and --train-images, or leave them out"
     if has_groups:
-        needed = f"{folds} groups (--folds {folds})" if folds > 1 else "2 groups, one for each side"
-        return f"each class needs images of at least {needed}; give more, or leave --group out"
+        needed = f"{folds} groups (--folds {folds})" if folds > 1 else "2 groups, one for each side,"
+        return f"each class needs images of at least {needed} outside the test set; give more, or leave --group out"
     if folds > 1:
         return f"each class needs {folds} images, one for each fold, and one of these has {fewest}; give fewer --folds"
     return "each class needs 2 images outside the test set; give more, or remove the class"

@@ -40,6 +40,9 @@ DEEP_FORMATS = frozenset({"PNG", "PPM"})
 """Formats whose mode ``I`` of PIL has 16 bits; that of others has 32."""
 LOW_BYTES = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if np.little_endian else ";16L"}
 """PIL keeps the high byte of channels of 16 bits. Read with the other byte order, they give the low byte."""
+DICOM_MAGIC = b"DICM"
+DICOM_PLACE = 128
+"""Where a DICOM file has its magic."""
 ORIENTATION = 0x0112
 TURNED = 5
 """From this orientation on, height and width are exchanged."""
@@ -249,6 +252,8 @@ def _opened(content: bytes) -> Iterator[tuple[Picture, bytes]]:
     try:
         picture = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:
+        if content[DICOM_PLACE:].startswith(DICOM_MAGIC):
+            raise OSError("it is a DICOM file, which has to be converted to PNG") from error
         raise OSError("it has no format that PIL knows") from error
     with picture:
         if picture.format == "PNG":

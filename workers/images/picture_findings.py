@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpbandster_lite.workers.images.image_data import ImageDataError
-from hpbandster_lite.workers.images.picture import LOSSES, TRAITS, Trait
+from hpbandster_lite.workers.images.picture import DICOM_MAGIC, DICOM_PLACE, LOSSES, TRAITS, Trait
 from hpbandster_lite.workers.images.picture_look import Looked
 from hpbandster_lite.workers.images.read_how import ReadHow
 
@@ -26,8 +26,6 @@ FULL_RANGE = 32_768
 """Deep pictures whose values are all lower fill less than half of the range."""
 DICOM = "DICOM"
 DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom", ".ima"})
-DICOM_MAGIC = b"DICM"
-DICOM_PLACE = 128
 DICOM_REMEDY = (
     "convert them to PNG, for example with pydicom: choose the window of values that matters, scale it to 0 ... 255 "
     "and save it with 8 bits"

@@ -24,6 +24,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.checkpoints import write_torch
 from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.picture import Aspect, Preparation, picture_pixels, read_picture, with_channels
 from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
@@ -40,6 +41,10 @@ layers."""
 CHECKED_IMAGES = 32
 BATCH = 100
 """Images that :meth:`ImageClassifier.classify` computes at once."""
+MOST_NAMED = 10
+"""Pictures that cannot be read that an error names."""
+COLOURS = (3, 4)
+"""Channels of an array of a picture in colour, with and without alpha."""
 EXPORT_SUFFIX = ".pt2"
 DIGITS = "digits"
 """The space of the problem ``digits`` in a model's file, beside the names of :data:`~.search_spaces.SPACES`."""
@@ -122,8 +127,9 @@ class ImageClassifier(nn.Module):
         ----------
         images
             One image or a sequence of them, each a file, an image of PIL, or an array of a picture of any size, uint8,
-            (height, width) or (height, width, 3): they are turned upright, converted and resized exactly as the
-            training images were. Or the pixels of images of the training images' shape: a tensor on any device or an
+            (height, width), (height, width, 3) or, with alpha, (height, width, 4): they are turned upright, converted
+            and resized exactly as the training images were. An array of several pictures is (n, height, width, 3 or
+            4). Or the pixels of images of the training images' shape: a tensor on any device or an
             array, uint8, (n, channels, height, width), or without n for one image.
 
         Returns
@@ -134,7 +140,8 @@ class ImageClassifier(nn.Module):
         Raises
         ------
         ImageDataError
-            If a picture cannot be read, or has more than 8 bits per channel and the training converted none.
+            If pictures cannot be read, or have more than 8 bits per channel and the training converted none; with all
+            of their names.
         UsageError
             If pixels have another type or shape, or there is no image.
         """
@@ -146,18 +153,40 @@ class ImageClassifier(nn.Module):
         return Classified([self.class_names[i] for i in probabilities.argmax(dim=1).tolist()], probabilities)
 
     def _batches(self, images: AnyImage | Sequence[AnyImage]) -> Iterator[torch.Tensor]:
+        if isinstance(images, np.ndarray) and self._has_several(images):
+            images = list(images)
         if isinstance(images, (torch.Tensor, np.ndarray)) and not self._is_picture(images):
             yield from torch.split(self._pixels(images), BATCH)
             return
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        faults: list[str] = []
         for first in range(0, len(several), BATCH):
-            yield torch.cat([self._one(image) for image in several[first : first + BATCH]])
+            found = [self._one_or_fault(image, faults) for image in several[first : first + BATCH]]
+            # After a fault, the others are read only to name theirs, too.
+            if not faults:
+                yield torch.cat([pixels for pixels in found if pixels is not None])
+        if faults:
+            more = f"; and {len(faults) - MOST_NAMED:,} more" if len(faults) > MOST_NAMED else ""
+            raise ImageDataError("; ".join(faults[:MOST_NAMED]) + more)
+
+    def _one_or_fault(self, image: AnyImage, faults: list[str]) -> torch.Tensor | None:
+        try:
+            return self._one(image)
+        except ImageDataError as error:
+            faults.append(str(error))
+            return None
 
     def _is_picture(self, image: torch.Tensor | npt.NDArray[np.uint8]) -> bool:
         """Whether this is the array of one picture, not pixels of the training images' shape."""
         if isinstance(image, torch.Tensor) or image.dtype != np.uint8 or image.shape == self.shape[:3]:
             return False
-        return image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+        return image.ndim == 2 or (image.ndim == 3 and image.shape[2] in COLOURS)
+
+    def _has_several(self, images: npt.NDArray[np.uint8]) -> bool:
+        """Whether this is the array of several pictures, not pixels of the training images' shape."""
+        if images.dtype != np.uint8 or images.shape[1:] == self.shape[:3]:
+            return False
+        return images.ndim == 4 and images.shape[3] in COLOURS
 
     def _one(self, image: AnyImage) -> torch.Tensor:
         """The pixels of one image, (1, channels, height, width)."""
@@ -179,8 +208,9 @@ class ImageClassifier(nn.Module):
         batch = given[None] if given.ndim == len(self.shape) - 1 else given
         if batch.dtype != torch.uint8 or tuple(batch.shape[1:]) != self.shape[:3]:
             raise UsageError(
-                f"the model requires uint8 images of the shape (n, {', '.join(map(str, self.shape[:3]))}), got "
-                f"{batch.dtype} of the shape {tuple(given.shape)}"
+                f"the model requires uint8 images of the shape (n, {', '.join(map(str, self.shape[:3]))}), or uint8 "
+                "pictures of any size, (height, width), (height, width, 3) or (n, height, width, 3) as arrays of numpy,"
+                f" got {batch.dtype} of the shape {tuple(given.shape)}"
             )
         return batch
 

@@ -37,5 +37,12 @@ def figures_table(columns: Mapping[str, Mapping[str, Plain]]) -> Table:
     for heading in columns:
         table.add_column(heading, overflow="fold")
     for name in dict.fromkeys(name for figures in columns.values() for name in figures):
-        table.add_row(escape(name), *(escape(value_text(figures.get(name))) for figures in columns.values()))
+        table.add_row(escape(name), *(escape(_figure_text(figures.get(name))) for figures in columns.values()))
     return table
+
+
+def _figure_text(value: Plain) -> str:
+    """A figure in one line: of records, such as those of folds, the number alone."""
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        return f"{len(value)} records"
+    return value_text(value)
