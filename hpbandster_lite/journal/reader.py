@@ -445,7 +445,8 @@ class JournalReader:
         """Places of the rungs that were filled from the pool of all brackets, by bracket and rung."""
         if not self._has_table("filled_rungs"):
             return {}
-        return {(bracket, rung): places for bracket, rung, places in self._all("SELECT * FROM filled_rungs")}
+        rows = self._all("SELECT bracket, rung, places FROM filled_rungs")
+        return {(bracket, rung): places for bracket, rung, places in rows}
 
     def _has_table(self, name: str) -> bool:
         """Whether the journal has a table that is made with its first row."""

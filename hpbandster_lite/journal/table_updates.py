@@ -51,10 +51,11 @@ _STARTED = "UPDATE search SET limits = ?, finished_kind = NULL, finished_reason 
 _FINISHED = "UPDATE search SET finished_kind = ?, finished_reason = ?"
 # The table is made with its first row, so that it needs no schema of its own; position is the position of the entry.
 _SOURCE_CHANGES = "CREATE TABLE IF NOT EXISTS source_changes (position INTEGER PRIMARY KEY, at REAL NOT NULL)"
-# As above. The rungs that were filled from the pool of all brackets.
+# As above. The rungs that were filled from the pool of all brackets, and when.
 _FILLED = """
 CREATE TABLE IF NOT EXISTS filled_rungs (
-    bracket INTEGER NOT NULL, rung INTEGER NOT NULL, places INTEGER NOT NULL, PRIMARY KEY (bracket, rung)
+    bracket INTEGER NOT NULL, rung INTEGER NOT NULL, places INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (bracket, rung)
 ) WITHOUT ROWID
 """
 # As above. The evaluations whose place is in another bracket than that of their configuration.
@@ -65,6 +66,10 @@ CREATE TABLE IF NOT EXISTS guests (
     PRIMARY KEY (bracket, sampled_rung, number, rung)
 ) WITHOUT ROWID
 """
+_PLACE = """
+SELECT place_bracket, place_rung FROM guests WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
+"""
+_FILLED_AT = "SELECT at FROM filled_rungs WHERE bracket = ? AND rung = ?"
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
 _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
@@ -142,7 +147,7 @@ class Tables:
             case Started() | Finished() | Paused() | Resumed() | SourceChanged():
                 self._govern(entry, position, at)
             case RungFilled():
-                self._filled(entry)
+                self._filled(entry, at)
             case AgentJoined() | BracketOpened() | RungShrunk() | ModelFitted() | LateReport():
                 pass
 
@@ -190,17 +195,18 @@ class Tables:
         )
         self._new[_key(EvaluationId(entry.config_id, entry.config_id.rung))] = (at, _UNLEASED)
 
-    def _filled(self, entry: RungFilled) -> None:
+    def _filled(self, entry: RungFilled, at: float) -> None:
         """Keep the places of a rung, and those of configurations that it takes in from another bracket."""
         if entry.promoted:
             self._execute(_FILLED)
-            self._execute("INSERT INTO filled_rungs VALUES (?, ?, ?)", (entry.bracket, entry.rung, len(entry.promoted)))
+            row = (entry.bracket, entry.rung, len(entry.promoted), at)
+            self._execute("INSERT INTO filled_rungs VALUES (?, ?, ?, ?)", row)
         for config_id in entry.promoted:
             rung = entry.rung + len(self._budgets_of(config_id.bracket)) - len(self._budgets_of(entry.bracket))
             if (config_id.bracket, rung) != (entry.bracket, entry.rung):
                 self._execute(_GUESTS)
-                row = (*config_id, rung, entry.bracket, entry.rung)
-                self._execute("INSERT INTO guests VALUES (?, ?, ?, ?, ?, ?)", row)
+                guest = (*config_id, rung, entry.bracket, entry.rung)
+                self._execute("INSERT INTO guests VALUES (?, ?, ?, ?, ?, ?)", guest)
 
     def _leased(self, entry: Leased, at: float) -> None:
         key = _key(entry.evaluation)
@@ -212,10 +218,18 @@ class Tables:
             self._new[key] = (waiting[0], lease)
 
     def _promoted_at(self, key: _Key, at: float) -> float:
-        """When a new promotion was queued: at the end of the rung below."""
+        """When a new promotion was queued: as its rung was filled from the pool, else at the end of the rung below."""
         bracket, _, _, rung = key
+        if self._has("filled_rungs"):
+            place = self._execute(_PLACE, key).fetchone() if self._has("guests") else None
+            filled = self._execute(_FILLED_AT, place or (bracket, rung)).fetchone()
+            return at if filled is None else float(filled[0])
         (ended,) = self._execute(_RUNG_ENDED, (bracket, rung - 1)).fetchone()
         return at if ended is None else float(ended)
+
+    def _has(self, table: str) -> bool:
+        """Whether a table that is made with its first row is there."""
+        return self._execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
     def _recorded(self, entry: Recorded, position: int, at: float) -> None:
         outcome, failure = entry.outcome, entry.outcome.failure

@@ -49,6 +49,7 @@ from hpbandster_lite.records import (
     Recorded,
     Released,
     Resumed,
+    RungFilled,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -741,6 +742,22 @@ def test_a_promotion_waits_from_the_end_of_the_rung_below(journal: Journal, path
     journal.commit([leased(config(0), rung=1)], at=20.0)
 
     assert one_row(path, rung=1).items() >= {"budget": 3.0, "queued_at": 18.0, "leased_at": 20.0}.items()
+
+
+def test_a_promotion_from_the_pool_waits_from_the_filling_of_its_rung(journal: Journal, path: Path) -> None:
+    own, guest = config(0, bracket=1), config(0)
+    for at, each in ((10.0, guest), (12.0, own)):
+        journal.commit([sampled(each), leased(each)], at=at)
+        journal.commit([recorded(each)], at=at + 1)
+    # Rung 0 of bracket 1 has the budget of rung 1 of bracket 0.
+    journal.commit([leased(guest, rung=1)], at=14.0)
+    journal.commit([recorded(guest, rung=1)], at=15.0)
+    journal.commit([RungFilled(bracket=1, rung=1, promoted=(guest, own), basis=0)], at=18.0)
+    journal.commit([leased(guest, rung=2), leased(own, rung=1)], at=20.0)
+
+    for each, rung in ((guest, 2), (own, 1)):
+        (row,) = (row for row in JournalReader(path).evaluations() if (row["config_id"], row["rung"]) == (each, rung))
+        assert (row["budget"], row["queued_at"], row["leased_at"]) == (9.0, 18.0, 20.0)
 
 
 def test_a_failed_evaluation_tells_kind_and_reason(journal: Journal, path: Path) -> None:
