@@ -34,6 +34,8 @@ from hpbandster_lite.settings.options import SearchOptions
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
+from hpbandster_lite.workers.images import read_images as read_module
+from hpbandster_lite.workers.images import same_pictures
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.device_images import all_for_refit, training_and_validation
 from hpbandster_lite.workers.images.image_data import ImageData
@@ -362,6 +364,41 @@ def test_a_search_that_began_before_unusual_and_aspect_continues_with_copies_and
     refused = missing_data(load(begun.settings.problem.reference))
     assert refused is not None
     assert what in refused.text
+
+
+def test_an_evaluation_notes_that_the_pictures_are_not_those_with_which_its_search_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HPBANDSTER_LITE_RUN_DIR", str(tmp_path / "run"))
+    folder = own_folder(tmp_path / "data")
+    notes: list[str] = []
+
+    def evaluated() -> list[str]:
+        """In a process of its own."""
+        read_module._read.cache_clear()
+        same_pictures._fingerprint.cache_clear()
+        notes.clear()
+        before = recorded_notes.set(notes)
+        try:
+            own(folder, unusual="skip").evaluate(SMALL, 1.0, Trial(directory=tmp_path, max_budget=9.0))
+        finally:
+            recorded_notes.reset(before)
+        return [each for each in notes if "began" in each]
+
+    assert evaluated() == evaluated() == []
+    file = folder / "left/3.png"
+    kept = file.read_bytes()
+    Image.new("RGB", (6, 8)).save(file)
+    (note,) = evaluated()
+    assert note.startswith(
+        "the pictures are not those with which this search began (then 14 for training and validation and 3 for test, "
+        "now 14 and 3), so losses of before and after cannot be compared"
+    )
+    file.write_bytes(kept)
+    assert evaluated() == []
+    (tmp_path / "run" / same_pictures.FILE).write_text("{")
+    assert evaluated() == []
 
 
 def test_a_shipped_problem_that_a_program_gives_has_the_options_of_its_search(

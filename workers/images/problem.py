@@ -21,6 +21,7 @@ from hpbandster_lite.workers.images.metric_names import OF_CLASSES, Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, Look, look_at_images, read_images
+from hpbandster_lite.workers.images.same_pictures import other_pictures
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.splits import Division
@@ -170,6 +171,8 @@ class ImageProblem:
         from hpbandster_lite.workers.images.training import train_folds
 
         folds = self._divided(trial.device)
+        if self.options.data_set == OWN_IMAGES and (other := other_pictures(self._source)):
+            recorded_note(other)
         images = smallest(folds)
         is_top = budget >= TOP_RUNG * trial.max_budget
         repeats = self.options.repeats if is_top else 1
