@@ -189,7 +189,8 @@ def with_options_of_search(about: ProblemDescription, reference: str, *, begins:
     begins
         Whether the search begins, so that this host chooses options.
     """
-    if about.source is None or about.source.version is None:
+    # A caller that made the description has loaded the problem.
+    if about.source is None or about.source.version is None or module_of(reference) is None:
         return about
     problem = load(reference)
     if begins:
