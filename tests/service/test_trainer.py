@@ -31,6 +31,7 @@ from hpbandster_lite.trainer.messages import (
 )
 from hpbandster_lite.trainer.out_of_memory import MemoryWatch
 from hpbandster_lite.trainer.process_tree import become_subreaper
+from tests.service.local_search import until
 from tests.service.worker_master import outcomes_of, wait_for_the_end_of
 from tests.service.worker_objectives import DEEDS, REFERENCE
 
@@ -376,6 +377,7 @@ def test_once_grace_has_begun_an_objective_that_asks_saves_and_ends(
 ) -> None:
     ready.evaluate(order("asks until it must stop", tmp_path), None)
     received_until(ready, TrainerPoint)
+    until((tmp_path / "asks").exists, "the objective asks")
     how(ready)
     interrupted, _ = received_until(ready, TrainerInterrupted)
     assert not interrupted.was_cut_off

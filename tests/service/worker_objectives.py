@@ -87,6 +87,8 @@ def _saves_until_interrupted(config: dict[str, Any], budget: float, trial: Trial
 
 def _asks_until_it_must_stop(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     trial.report(0, 1.0)
+    # A stop that arrives within the report raises there.
+    (trial.directory / "asks").write_text("from now on")
     while not trial.should_stop():
         time.sleep(0.001)
     (trial.directory / "saved").write_text("after it was asked to stop")
